@@ -1,0 +1,1 @@
+//! Modelled memories for the ring.
