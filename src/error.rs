@@ -30,7 +30,9 @@ pub enum StoreError {
         store: PathBuf,
     },
     /// The queue has no group of this name.
-    #[error("queue {queue:?} has no group {group:?}: `ringway group ls {queue}` shows what there is, `ringway group add` makes one")]
+    #[error(
+        "queue {queue:?} has no group {group:?}: `ringway group ls {queue}` shows what there is, `ringway group add` makes one"
+    )]
     NoSuchGroup {
         /// The queue.
         queue: String,
@@ -46,7 +48,9 @@ pub enum StoreError {
         name: String,
     },
     /// A name that cannot be used.
-    #[error("{name:?} is not a usable name: {reason}; use 1 to 64 letters, digits, '.', '_' or '-', not starting with '.' or '-'")]
+    #[error(
+        "{name:?} is not a usable name: {reason}; use 1 to 64 letters, digits, '.', '_' or '-', not starting with '.' or '-'"
+    )]
     BadName {
         /// The name.
         name: String,
@@ -96,7 +100,9 @@ pub enum StoreError {
         expected: String,
     },
     /// An existing queue differs from the geometry asked for.
-    #[error("queue {queue:?} has {what} {found}, asked for {expected}: open it without options, or remove it first")]
+    #[error(
+        "queue {queue:?} has {what} {found}, asked for {expected}: open it without options, or remove it first"
+    )]
     Geometry {
         /// The queue.
         queue: String,
@@ -211,13 +217,17 @@ impl<M> fmt::Debug for PublishError<M> {
 #[non_exhaustive]
 pub enum PublishFailure {
     /// No free slot: consumers are behind, or hold every slot.
-    #[error("the queue is full ({capacity} slots): consume, wait with `publish_timeout`, or use a larger queue")]
+    #[error(
+        "the queue is full ({capacity} slots): consume, wait with `publish_timeout`, or use a larger queue"
+    )]
     Full {
         /// The queue's slots.
         capacity: u64,
     },
     /// Headers and payload together are longer than the queue's limit.
-    #[error("the message is {found} bytes with its headers, the queue takes {limit}: send less, or create the queue with a larger max_message")]
+    #[error(
+        "the message is {found} bytes with its headers, the queue takes {limit}: send less, or create the queue with a larger max_message"
+    )]
     TooLarge {
         /// Bytes of headers and payload.
         found: usize,
@@ -257,7 +267,9 @@ pub enum PublishFailure {
 #[non_exhaustive]
 pub enum ReceiveError {
     /// This consumer holds as many deliveries as it may.
-    #[error("{limit} deliveries are in flight, the most this consumer may hold: settle some, or raise max_in_flight")]
+    #[error(
+        "{limit} deliveries are in flight, the most this consumer may hold: settle some, or raise max_in_flight"
+    )]
     InFlightLimit {
         /// The limit.
         limit: usize,
@@ -303,7 +315,9 @@ impl<D> fmt::Debug for SettleError<D> {
 #[non_exhaustive]
 pub enum SettleFailure {
     /// The lease ran out, and the message went back or to somebody else.
-    #[error("the lease was lost: it ran out before this call, and the message is redelivered; take longer leases, or extend them")]
+    #[error(
+        "the lease was lost: it ran out before this call, and the message is redelivered; take longer leases, or extend them"
+    )]
     LeaseLost,
     /// The handle was inherited through `fork` and belongs to the parent.
     #[error("this delivery belongs to the parent process")]

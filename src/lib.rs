@@ -4,10 +4,14 @@
 mod consumer;
 mod delivery;
 mod error;
+#[doc(hidden)]
+pub mod memory;
 mod message;
 mod options;
 mod producer;
 mod queue;
+#[doc(hidden)]
+pub mod ring;
 mod store;
 
 pub use consumer::{Consumer, ConsumerBuilder, Messages};
@@ -17,6 +21,7 @@ pub use message::{Headers, HeadersRef, Message, Payload};
 pub use options::{Backoff, GroupOptions, LEASE_BOUNDS, Lease, OnFull, Order, Removal, Start, Wait};
 pub use producer::{Loan, Producer, ProducerBuilder, Receipt};
 pub use queue::{
-    DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, Queue, QueueInfo, QueueOptions, VerifyReport, Violation,
+    DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, Queue, QueueInfo, QueueOptions, VerifyReport,
+    Violation,
 };
 pub use store::{Participant, RepairReport, Store, StoreOptions};

@@ -97,7 +97,12 @@ pub struct GroupOptions {
 
 impl Default for GroupOptions {
     fn default() -> Self {
-        GroupOptions { start: Start::Now, order: Order::Relaxed, max_deliveries: 10, backoff: Backoff::default() }
+        GroupOptions {
+            start: Start::Now,
+            order: Order::Relaxed,
+            max_deliveries: 10,
+            backoff: Backoff::default(),
+        }
     }
 }
 

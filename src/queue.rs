@@ -1,7 +1,7 @@
 //! A queue of a store: its geometry, its groups, what is in it.
 
-use serde::Serialize;
 use crate::{ConsumerBuilder, GroupOptions, HeadersRef, ProducerBuilder, Removal, Store, StoreError};
+use serde::Serialize;
 
 /// An open queue. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -13,19 +13,33 @@ pub struct QueueOptions {}
 
 impl QueueOptions {
     /// Slots: a power of two, 1,024 to 16,777,216 (default 16,384).
-    pub fn capacity(self, slots: u32) -> Self { todo!() }
+    pub fn capacity(self, slots: u32) -> Self {
+        todo!()
+    }
     /// Bytes of a slot, with 16 for the ring itself: a multiple of 64, 64 to 4,096 (default 128).
-    pub fn slot_size(self, bytes: u32) -> Self { todo!() }
+    pub fn slot_size(self, bytes: u32) -> Self {
+        todo!()
+    }
     /// The longest message with its headers, in bytes (default 1 MiB, at most 1 GiB - 1).
-    pub fn max_message(self, bytes: u32) -> Self { todo!() }
+    pub fn max_message(self, bytes: u32) -> Self {
+        todo!()
+    }
     /// How many groups there can be: 1 to 64 (default 8).
-    pub fn max_groups(self, groups: u32) -> Self { todo!() }
+    pub fn max_groups(self, groups: u32) -> Self {
+        todo!()
+    }
     /// The settings of the group `default`.
-    pub fn default_group(self, options: GroupOptions) -> Self { todo!() }
+    pub fn default_group(self, options: GroupOptions) -> Self {
+        todo!()
+    }
     /// Creates the queue; one of that name is an error.
-    pub fn create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> { todo!() }
+    pub fn create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> {
+        todo!()
+    }
     /// Opens the queue, creating it if it is not there; one of another geometry is an error.
-    pub fn open_or_create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> { todo!() }
+    pub fn open_or_create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> {
+        todo!()
+    }
 }
 
 /// A queue's geometry and where it stands.
@@ -128,7 +142,9 @@ pub struct Peeked {
 
 impl Peeked {
     /// The headers.
-    pub fn headers(&self) -> HeadersRef<'_> { todo!() }
+    pub fn headers(&self) -> HeadersRef<'_> {
+        todo!()
+    }
 }
 
 /// Why a message is dead.
@@ -178,33 +194,63 @@ pub struct Violation {
 
 impl Queue {
     /// The geometry of a new queue.
-    pub fn options() -> QueueOptions { todo!() }
+    pub fn options() -> QueueOptions {
+        todo!()
+    }
     /// Its name.
-    pub fn name(&self) -> &str { todo!() }
+    pub fn name(&self) -> &str {
+        todo!()
+    }
     /// Slots.
-    pub fn capacity(&self) -> u64 { todo!() }
+    pub fn capacity(&self) -> u64 {
+        todo!()
+    }
     /// Bytes of the longest message with its headers.
-    pub fn max_message(&self) -> usize { todo!() }
+    pub fn max_message(&self) -> usize {
+        todo!()
+    }
     /// A producer.
-    pub fn producer(&self) -> ProducerBuilder { todo!() }
+    pub fn producer(&self) -> ProducerBuilder {
+        todo!()
+    }
     /// A consumer of a group.
-    pub fn consumer(&self, group: &str) -> ConsumerBuilder { todo!() }
+    pub fn consumer(&self, group: &str) -> ConsumerBuilder {
+        todo!()
+    }
     /// Makes a group.
-    pub fn add_group(&self, name: &str, options: GroupOptions) -> Result<(), StoreError> { todo!() }
+    pub fn add_group(&self, name: &str, options: GroupOptions) -> Result<(), StoreError> {
+        todo!()
+    }
     /// Removes a group: its undelivered messages are gone for it.
-    pub fn remove_group(&self, name: &str, removal: Removal) -> Result<(), StoreError> { todo!() }
+    pub fn remove_group(&self, name: &str, removal: Removal) -> Result<(), StoreError> {
+        todo!()
+    }
     /// The groups' names and settings and where they stand. Reads every word of the ring once.
-    pub fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> { todo!() }
+    pub fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> {
+        todo!()
+    }
     /// Everything `ringway info` shows. Reads every word of the ring once.
-    pub fn info(&self) -> Result<QueueInfo, StoreError> { todo!() }
+    pub fn info(&self) -> Result<QueueInfo, StoreError> {
+        todo!()
+    }
     /// Up to `limit` messages of a group in order of position, without lease, count or side effect.
-    pub fn peek(&self, group: &str, limit: usize) -> Result<Vec<Peeked>, StoreError> { todo!() }
+    pub fn peek(&self, group: &str, limit: usize) -> Result<Vec<Peeked>, StoreError> {
+        todo!()
+    }
     /// The dead letters of a group, in order of position.
-    pub fn dead(&self, group: &str) -> Result<Vec<DeadLetter>, StoreError> { todo!() }
+    pub fn dead(&self, group: &str) -> Result<Vec<DeadLetter>, StoreError> {
+        todo!()
+    }
     /// Gives a dead letter another chance, with its failures reset. `false` if it is not dead (any more).
-    pub fn retry_dead(&self, group: &str, position: u64) -> Result<bool, StoreError> { todo!() }
+    pub fn retry_dead(&self, group: &str, position: u64) -> Result<bool, StoreError> {
+        todo!()
+    }
     /// Deletes a dead letter. `false` if it is not dead (any more).
-    pub fn purge_dead(&self, group: &str, position: u64) -> Result<bool, StoreError> { todo!() }
+    pub fn purge_dead(&self, group: &str, position: u64) -> Result<bool, StoreError> {
+        todo!()
+    }
     /// Checks every invariant that the file can show. Changes nothing; safe while the queue runs.
-    pub fn verify(&self) -> Result<VerifyReport, StoreError> { todo!() }
+    pub fn verify(&self) -> Result<VerifyReport, StoreError> {
+        todo!()
+    }
 }

@@ -1,0 +1,326 @@
+//! The consumers' side: find a message, lease it.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::repair::is_decided;
+use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near};
+use crate::memory::{Memory, Place};
+
+/// What a consumer does about a position whose claimant has not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// Wait for it (ordered groups, and relaxed ones at first).
+    Wait,
+    /// Go on without it; it is found later through the group's bitmap.
+    Pass,
+}
+
+/// A message under a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a leased message has to be settled"]
+pub struct Leased {
+    /// Its position.
+    pub position: u64,
+    /// The lease word that now stands in the ring; settling is a CAS against it.
+    pub lease: Lease,
+    /// Bytes of headers and payload, as the producer stated them.
+    pub len: u32,
+    /// Whether it was handed out before.
+    pub again: bool,
+}
+
+/// What a look for a message gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Found {
+    /// A message, leased.
+    Message(Leased),
+    /// Nothing there yet.
+    Empty,
+    /// A claimed position, to be waited for; its claimant may be dead.
+    Writing {
+        /// The claimant.
+        owner: Owner,
+        /// The position.
+        position: u64,
+    },
+    /// Nothing before this time (milliseconds since boot).
+    NotBefore(u64),
+}
+
+/// A consumer's place in the ring. Private to one handle.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subscriber {
+    group: u8,
+    me: Owner,
+    exclusive: bool,
+    timed: bool,
+    /// Every position before it is taken, void, skipped, or marked in the bitmap.
+    head: u64,
+    /// The head that was last told to others.
+    told: u64,
+}
+
+impl Subscriber {
+    /// A consumer of `group`. `exclusive`: no other consumer leases in this group while this one lives; `timed`: its leases have deadlines.
+    pub fn new<M: Memory>(memory: &M, group: u8, me: Owner, exclusive: bool, timed: bool) -> Subscriber {
+        let start = memory.load(Place::Start(group), Acquire);
+        let hint = memory.load(Place::Head(group), Relaxed);
+        let head = if hint > start && is_decided(memory, hint - 1) { hint } else { start };
+        Subscriber { group, me, exclusive, timed, head, told: head }
+    }
+
+    /// The next position it will look at.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The next message that was never handed out, leased.
+    ///
+    /// `thorough`: an empty slot's claim word is read too, so that skipped and unfinished positions are told from
+    /// empty ones. That reads a producers' line; a consumer that polls does it once in a while.
+    ///
+    /// Death after the lease: whoever proves it gives the message back, with one failure more.
+    pub fn next_fresh<M: Memory>(&mut self, memory: &M, thorough: bool, unfinished: Unfinished) -> Found {
+        // A turn that does not return passes a position. More turns than a lap of the ring and what
+        // was published meanwhile mean that someone moves the words against the protocol.
+        for _ in 0..2 * memory.capacity() {
+            let position = self.head;
+            let lap = lap_of(position, memory.capacity());
+            // Acquire: pairs with the Release in `Publisher::finish`.
+            let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
+            if seq.is_ready(lap) {
+                match self.lease_fresh(memory, position, lap) {
+                    Some(lease) => {
+                        self.head = position + 1;
+                        self.hint_head(memory);
+                        return Found::Message(Leased { position, lease, len: seq.len(), again: false });
+                    }
+                    None => self.step_over(memory, 1),
+                }
+            } else if !before(seq.lap(), lap) {
+                // Void, or overtaken: this position was settled here, and the slot went on. What lies more than
+                // a lap behind the producers was handed out or is marked: it could not be fresh, they would have stopped at it.
+                let laps = u64::from(seq.lap().wrapping_sub(lap)).saturating_sub(1);
+                self.step_over(memory, 1 + laps * memory.capacity());
+            } else if !thorough {
+                return Found::Empty;
+            } else {
+                match self.look_at_claim(memory, position, lap, seq) {
+                    Pending::Undecided => {
+                        self.tell_head(memory);
+                        return Found::Empty;
+                    }
+                    Pending::Changed => {}
+                    Pending::Skipped => self.step_over(memory, 1),
+                    Pending::Unfinished(owner) if unfinished == Unfinished::Wait => {
+                        return Found::Writing { owner, position };
+                    }
+                    Pending::Unfinished(_) => self.pass(memory),
+                }
+            }
+        }
+        Found::Empty
+    }
+
+    /// Leases the READY message at `position` unless somebody has it or had it.
+    fn lease_fresh<M: Memory>(&self, memory: &M, position: u64, lap: u32) -> Option<Lease> {
+        let place = Place::Lease(self.group, position);
+        // Relaxed: the CAS decides; and an exclusive consumer reads what it wrote itself, or what its dead
+        // predecessor left, which the attach has ordered before.
+        let seen = Lease::from_bits(memory.load(place, Relaxed));
+        if seen.lap() == lap || seen.state() != State::Done {
+            return None;
+        }
+        let lease = seen.fresh(lap, self.timed, self.me);
+        if self.exclusive && !self.timed {
+            memory.store(place, lease.bits(), Relaxed);
+            return Some(lease);
+        }
+        memory.compare_exchange(place, seen.bits(), lease.bits()).ok().map(|()| lease)
+    }
+
+    /// Why there is nothing at `position` yet. The seq is read again after the claim: a claim that is
+    /// newer than the seq says nothing about it.
+    fn look_at_claim<M: Memory>(&self, memory: &M, position: u64, lap: u32, seen: Seq) -> Pending {
+        let claim = Claim::from_bits(memory.load(Place::Claim(position), Acquire));
+        if Seq::from_bits(memory.load(Place::Seq(position), Acquire)) != seen {
+            return Pending::Changed;
+        }
+        if before(claim.lap(), lap) {
+            return Pending::Undecided;
+        }
+        match claim.real_lap(M::SKIPS_MAX) {
+            Some(real) if real == lap => Pending::Unfinished(claim.owner()),
+            _ => Pending::Skipped,
+        }
+    }
+
+    /// Goes on past an unfinished position. The head is told first, because a bit at or after the head
+    /// counts as stale. Death in between leaves a position without a bit; the sweep finds it.
+    fn pass<M: Memory>(&mut self, memory: &M) {
+        let position = self.head;
+        self.head += 1;
+        self.tell_head(memory);
+        mark(memory, self.group, position, 0);
+    }
+
+    /// Passes positions that hold nothing for this consumer; follows the hint if others are far ahead.
+    fn step_over<M: Memory>(&mut self, memory: &M, positions: u64) {
+        self.head += positions;
+        if !self.exclusive && self.head % 8 == 0 {
+            let hint = memory.load(Place::Head(self.group), Relaxed);
+            if hint > self.head && is_decided(memory, hint - 1) {
+                self.head = hint;
+                self.told = hint;
+            }
+        }
+    }
+
+    /// Tells the others where the group stands, once in eight positions.
+    fn hint_head<M: Memory>(&mut self, memory: &M) {
+        if self.head % 8 == 0 {
+            self.tell_head(memory);
+        }
+    }
+
+    /// Relaxed: a hint publishes nothing, whoever follows it reads the ledgers.
+    fn tell_head<M: Memory>(&mut self, memory: &M) {
+        if self.told != self.head {
+            self.told = self.head;
+            memory.store(Place::Head(self.group), self.head, Relaxed);
+        }
+    }
+
+    /// Whether some slot of the group may need a look before fresh ones: one load, for the hot path.
+    pub fn wants_attention<M: Memory>(&self, memory: &M) -> bool {
+        memory.load(Place::Attention(self.group), Relaxed) != 0
+    }
+
+    /// The first returned message or late arrival that is due at `now_ms`, leased. `NotBefore` if there are
+    /// returned ones, but none due; `Empty` if there are none.
+    ///
+    /// The bitmap is a hint; the lease word decides. An ordered group looks at the lowest position only.
+    pub fn next_returned<M: Memory>(&mut self, memory: &M, now_ms: u64, ordered: bool) -> Found {
+        let attention = memory.load(Place::Attention(self.group), Acquire);
+        if attention == 0 {
+            return Found::Empty;
+        }
+        if !attention > now_ms && !ordered {
+            return Found::NotBefore(!attention);
+        }
+        let mut first: Option<(u64, u64)> = None;
+        let mut next_due = u64::MAX;
+        for index in 0..memory.capacity().div_ceil(64) {
+            let mut bits = memory.load(Place::Returned(self.group, index), Acquire);
+            while bits != 0 {
+                let slot = index * 64 + u64::from(bits.trailing_zeros());
+                bits &= bits - 1;
+                let Some((position, due)) = self.returned_at(memory, slot, now_ms) else {
+                    self.unmark(memory, slot, now_ms);
+                    continue;
+                };
+                next_due = next_due.min(due);
+                if ordered {
+                    first = Some(first.map_or((position, due), |other| other.min((position, due))));
+                } else if due <= now_ms {
+                    if let Some(leased) = self.lease_returned(memory, slot) {
+                        return Found::Message(leased);
+                    }
+                }
+            }
+        }
+        if let Some((position, due)) = first {
+            if due > now_ms {
+                return Found::NotBefore(due);
+            }
+            if let Some(leased) = self.lease_returned(memory, position) {
+                return Found::Message(leased);
+            }
+            return Found::NotBefore(now_ms);
+        }
+        // Someone who marked a slot meanwhile has raised the word, and this fails.
+        let _ = memory.compare_exchange(Place::Attention(self.group), attention, encode(next_due));
+        if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
+    }
+
+    /// What a marked slot holds for this group: a position, and when it is due. `None`: nothing.
+    fn returned_at<M: Memory>(&self, memory: &M, slot: u64, now_ms: u64) -> Option<(u64, u64)> {
+        let capacity = memory.capacity();
+        let lease = Lease::from_bits(memory.load(Place::Lease(self.group, slot), Acquire));
+        match lease.state() {
+            State::Retry => {
+                let due = Due::from_bits(memory.load(Place::Due(self.group, slot), Acquire));
+                let position = position_near(self.head, lease.lap(), slot, capacity);
+                Some((position, due.time_of(lease).unwrap_or(0)))
+            }
+            State::Done => {
+                let claim = Claim::from_bits(memory.load(Place::Claim(slot), Acquire));
+                let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
+                let lap = claim.real_lap(M::SKIPS_MAX).unwrap_or(seq.lap());
+                let position = position_near(self.head, lap, slot, capacity);
+                let head = self.head.max(memory.load(Place::Head(self.group), Relaxed));
+                if position >= head || position < memory.load(Place::Start(self.group), Relaxed) {
+                    None
+                } else if seq.lap() != lap {
+                    // Its producer is still writing: look again in a millisecond.
+                    Some((position, now_ms + 1))
+                } else if seq.kind() == Kind::Ready && lease.lap() != lap {
+                    Some((position, 0))
+                } else {
+                    None
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Leases what `returned_at` saw in a slot, if it is still so.
+    fn lease_returned<M: Memory>(&mut self, memory: &M, slot: u64) -> Option<Leased> {
+        let place = Place::Lease(self.group, slot);
+        let seen = Lease::from_bits(memory.load(place, Acquire));
+        let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
+        let (lease, again) = match seen.state() {
+            State::Retry if seq.lap() == seen.lap() => (seen.again(self.timed, self.me), true),
+            State::Done if seen.lap() != seq.lap() => (seen.fresh(seq.lap(), self.timed, self.me), false),
+            _ => return None,
+        };
+        if seq.kind() != Kind::Ready {
+            return None;
+        }
+        memory.compare_exchange(place, seen.bits(), lease.bits()).ok()?;
+        let position = position_near(self.head, lease.lap(), slot, memory.capacity());
+        // The bit stays: the next look finds that it is stale and clears it.
+        Some(Leased { position, lease, len: seq.len(), again })
+    }
+
+    /// Clears a stale bit; and sets it again if the slot was returned in that moment.
+    fn unmark<M: Memory>(&self, memory: &M, slot: u64, now_ms: u64) {
+        memory.fetch_and(Place::Returned(self.group, slot / 64), !(1 << (slot % 64)));
+        if let Some((_, due)) = self.returned_at(memory, slot, now_ms) {
+            mark(memory, self.group, slot, due);
+        }
+    }
+}
+
+/// What a slot without news of a position means.
+enum Pending {
+    Undecided,
+    Skipped,
+    Unfinished(Owner),
+    Changed,
+}
+
+/// A time as the attention word holds it: the earlier, the larger; 0 is never.
+const fn encode(due_ms: u64) -> u64 {
+    !due_ms
+}
+
+/// Notes that a slot of a group needs a look at `due_ms`: first the bit, then the time.
+///
+/// Death in between, or before: a bit that nobody looks for, or none. The sweep over the lease words finds what it stood for.
+pub(super) fn mark<M: Memory>(memory: &M, group: u8, position: u64, due_ms: u64) {
+    let slot = position & (memory.capacity() - 1);
+    memory.fetch_or(Place::Returned(group, slot / 64), 1 << (slot % 64));
+    memory.fetch_max(Place::Attention(group), encode(due_ms));
+}

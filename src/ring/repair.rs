@@ -1,0 +1,163 @@
+//! What is done for those who cannot: the dead, the late, and the lost hints.
+//!
+//! Every step is one CAS against the exact word seen. A second pass, or a second repairer at
+//! the same time, changes nothing; a repairer that dies half way is followed by another.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::receive::mark;
+use super::settle::{Return, give_back};
+use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near};
+use crate::memory::{Memory, Place};
+
+/// Whether a position was claimed, skipped or voided: its slot's claim word has its lap, or a later one.
+pub fn is_decided<M: Memory>(memory: &M, position: u64) -> bool {
+    let claim = Claim::from_bits(memory.load(Place::Claim(position), Acquire));
+    !before(claim.lap(), lap_of(position, memory.capacity()))
+}
+
+/// The first position that nobody has decided.
+///
+/// Decided positions are a prefix, because a producer claims the first undecided one or none. So the tail is
+/// where the laps of the claim words step down. The hint is mostly next to it; one that lags by laps still tells the
+/// upper half of the position, and slot 0, the first to be decided in each lap, tells the lap.
+pub fn find_tail<M: Memory>(memory: &M) -> u64 {
+    let capacity = memory.capacity();
+    let hint = memory.load(Place::Tail, Relaxed).max(capacity);
+    let behind = Claim::from_bits(memory.load(Place::Claim(hint - 1), Acquire));
+    let mut tail = if behind.lap() == lap_of(hint - 1, capacity) {
+        hint
+    } else {
+        let first = Claim::from_bits(memory.load(Place::Claim(0), Acquire));
+        position_near(hint, first.lap(), 0, capacity).max(capacity)
+    };
+    // Less than a lap of turns where nobody publishes meanwhile.
+    for _ in 0..2 * capacity {
+        if !is_decided(memory, tail) {
+            break;
+        }
+        tail += 1;
+    }
+    tail
+}
+
+/// Makes a position VOID that `dead` claimed and did not finish; the caller has proved the death. `true`: done by this call.
+pub fn void_unfinished<M: Memory>(memory: &M, slot: u64, dead: Owner) -> bool {
+    let claim = Claim::from_bits(memory.load(Place::Claim(slot), Acquire));
+    if claim.owner() != dead {
+        return false;
+    }
+    // At the top value of the count the slot is finished.
+    let Some(lap) = claim.real_lap(M::SKIPS_MAX) else { return false };
+    let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
+    // A claim that is older than `seq` is one that was read before the slot went on.
+    if !before(seq.lap(), lap) {
+        return false;
+    }
+    memory.compare_exchange(Place::Seq(slot), seq.bits(), Seq::void(lap).bits()).is_ok()
+}
+
+/// Gives back a lease that `dead` holds, as `decide` says for its word; the caller has proved the death. Tells what it became.
+pub fn return_lease<M: Memory>(
+    memory: &M,
+    group: u8,
+    slot: u64,
+    dead: Owner,
+    decide: impl Fn(Lease) -> Return,
+) -> Option<Return> {
+    // Another repairer may have moved the due word and paused: then this one goes on from what it finds. A
+    // turn that fails means that somebody else made a step; more than these, that somebody makes steps against the protocol.
+    for _ in 0..64 {
+        let lease = Lease::from_bits(memory.load(Place::Lease(group, slot), Acquire));
+        if !lease.is_held() || lease.owner() != dead {
+            return None;
+        }
+        let to = decide(lease);
+        if give_back(memory, group, slot, lease, to).is_ok() {
+            return Some(to);
+        }
+    }
+    None
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Leases that ran out, returned.
+    pub expired: u64,
+    /// Of those, the dead ones.
+    pub dead: u64,
+    /// Slots whose mark was missing.
+    pub marked: u64,
+}
+
+/// Looks at the lease words of some slots: returns leases whose time is over at `now_ms`, and marks what is to be
+/// handed out and has no mark. `head`: where the caller stands, if it is a consumer of this group.
+pub fn sweep<M: Memory>(
+    memory: &M,
+    group: u8,
+    slots: Range<u64>,
+    now_ms: u64,
+    head: u64,
+    decide: impl Fn(Lease) -> Return,
+) -> Swept {
+    let mut swept = Swept::default();
+    let head = head.max(memory.load(Place::Head(group), Relaxed));
+    for slot in slots {
+        let lease = Lease::from_bits(memory.load(Place::Lease(group, slot), Acquire));
+        match lease.state() {
+            State::Timed => match expire(memory, group, slot, lease, now_ms, &decide) {
+                Some(Return::Dead { .. }) => {
+                    swept.expired += 1;
+                    swept.dead += 1;
+                }
+                Some(Return::Retry { .. }) => swept.expired += 1,
+                None => {}
+            },
+            State::Retry if !is_marked(memory, group, slot) => {
+                let due = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
+                mark(memory, group, slot, due.time_of(lease).unwrap_or(0));
+                swept.marked += 1;
+            }
+            State::Done if is_late(memory, group, slot, lease, head) && !is_marked(memory, group, slot) => {
+                mark(memory, group, slot, 0);
+                swept.marked += 1;
+            }
+            _ => {}
+        }
+    }
+    swept
+}
+
+/// Returns a lease whose deadline is over. The due word first (see [`give_back`]): a holder that
+/// extends at this moment wins it, or loses the lease.
+fn expire<M: Memory>(
+    memory: &M,
+    group: u8,
+    slot: u64,
+    lease: Lease,
+    now_ms: u64,
+    decide: &impl Fn(Lease) -> Return,
+) -> Option<Return> {
+    let due = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
+    if due.time_of(lease)? > now_ms {
+        return None;
+    }
+    let to = decide(lease);
+    give_back(memory, group, slot, lease, to).ok().map(|()| to)
+}
+
+fn is_marked<M: Memory>(memory: &M, group: u8, slot: u64) -> bool {
+    memory.load(Place::Returned(group, slot / 64), Relaxed) & 1 << (slot % 64) != 0
+}
+
+/// Whether a READY message lies behind the group's head and was never handed out.
+fn is_late<M: Memory>(memory: &M, group: u8, slot: u64, lease: Lease, head: u64) -> bool {
+    let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
+    if seq.kind() != Kind::Ready || seq.lap() == lease.lap() {
+        return false;
+    }
+    let position = position_near(head, seq.lap(), slot, memory.capacity());
+    position < head && position >= memory.load(Place::Start(group), Relaxed)
+}
