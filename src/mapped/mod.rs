@@ -1,0 +1,186 @@
+//! A queue file in memory: the [`Memory`] that ships.
+//!
+//! This is where offsets become references. Every slot is taken modulo the capacity and every group modulo
+//! the number of groups, so no value that another process may have scribbled can lead outside the mapping.
+
+mod payload;
+
+use std::fs::File;
+use std::mem::size_of;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::layout::ATTACHMENTS;
+use crate::layout::queue::{Attachment, Geometry, GroupWords, NOTES, Note, Plan, QueueWords, WORDS_AT};
+use crate::memory::{Memory, Place};
+use crate::sys::mapping::Mapping;
+
+pub(crate) use payload::{Oversize, Span};
+
+/// A mapped queue file, validated against its header.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    base: NonNull<u8>,
+    plan: Plan,
+    /// Capacity - 1.
+    mask: u64,
+    file: File,
+    /// Owns the memory behind `base`; unmapped when this is dropped.
+    mapping: Mapping,
+}
+
+// SAFETY: `base` points into the mapping that the value owns, which is valid in every thread of the process; what lies
+// there is touched through atomics, or as plain bytes by the rules of the ring.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// Takes a mapping of the whole of `file`, whose header stated `geometry`.
+    ///
+    /// # Panics
+    ///
+    /// If the mapping is shorter than the geometry needs; the caller has compared the two.
+    pub(crate) fn new(file: File, mapping: Mapping, geometry: Geometry) -> Mapped {
+        let plan = geometry.plan();
+        assert!(mapping.len() as u64 >= plan.file_len, "the mapping covers the file");
+        let base = NonNull::new(mapping.as_ptr()).expect("a mapping is never at address 0");
+        Mapped { base, plan, mask: geometry.capacity - 1, file, mapping }
+    }
+
+    /// The geometry.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.plan.geometry
+    }
+
+    /// Where everything lies.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The queue's words.
+    pub(crate) fn words(&self) -> &QueueWords {
+        // SAFETY: the plan places a QueueWords there, whose fields are atomics, valid for any content.
+        unsafe { self.at(WORDS_AT) }
+    }
+
+    /// The words of a group.
+    pub(crate) fn group(&self, group: u8) -> &GroupWords {
+        // SAFETY: `group_index` is below max_groups, and the plan has that many GroupWords of atomics there.
+        unsafe { self.at(self.plan.groups + self.group_index(group) * size_of::<GroupWords>() as u64) }
+    }
+
+    /// An attachment's record.
+    pub(crate) fn attachment(&self, index: usize) -> &Attachment {
+        let index = (index % ATTACHMENTS) as u64;
+        // SAFETY: the index is in range, and the plan has an array of Attachments, made of atomics, there.
+        unsafe { self.at(self.plan.attachments + index * size_of::<Attachment>() as u64) }
+    }
+
+    /// A rejection note of a group.
+    pub(crate) fn note(&self, group: u8, index: u64) -> &Note {
+        let at = self.ledger(group) + self.plan.notes + (index % NOTES) * size_of::<Note>() as u64;
+        // SAFETY: the index is in range, and the plan has an array of Notes, made of atomics, there.
+        unsafe { self.at(at) }
+    }
+
+    /// The word of a slot's extent: `idle 32 | pages 32`.
+    pub(crate) fn extent_word(&self, position: u64) -> &AtomicU64 {
+        // SAFETY: the slot is in range, and the plan has a word per slot there.
+        unsafe { self.at(self.plan.extent_words + (position & self.mask) * 8) }
+    }
+
+    #[inline]
+    fn group_index(&self, group: u8) -> u64 {
+        u64::from(group).min(u64::from(self.plan.geometry.max_groups) - 1)
+    }
+
+    #[inline]
+    fn ledger(&self, group: u8) -> u64 {
+        self.plan.ledgers + self.group_index(group) * self.plan.ledger_size
+    }
+
+    #[inline]
+    fn slot_at(&self, position: u64) -> u64 {
+        self.plan.slots + (position & self.mask) * u64::from(self.plan.geometry.slot_size)
+    }
+
+    /// The word of a place.
+    #[inline(always)]
+    fn word(&self, place: Place) -> &AtomicU64 {
+        let at = match place {
+            Place::Seq(position) => self.slot_at(position),
+            Place::Claim(position) => self.plan.claims + (position & self.mask) * 8,
+            Place::Lease(group, position) => self.ledger(group) + (position & self.mask) * 8,
+            Place::Due(group, position) => self.ledger(group) + self.plan.due + (position & self.mask) * 8,
+            Place::Returned(group, index) => {
+                self.ledger(group) + self.plan.returned + (index & (self.mask >> 6)) * 8
+            }
+            Place::Attention(group) => return &self.group(group).attention,
+            Place::Head(group) => return &self.group(group).head,
+            Place::Start(group) => return &self.group(group).start,
+            Place::Tail => return &self.words().tail,
+            Place::Active => return &self.words().active,
+        };
+        // SAFETY: each of these is a multiple of 8 inside the plan, for any position, group and index: masks and
+        // `group_index` keep them in their arrays.
+        unsafe { self.at(at) }
+    }
+
+    /// A shared structure of the file.
+    ///
+    /// # Safety
+    ///
+    /// The plan has a `T` at `offset`, aligned for it, and `T` consists of atomics.
+    #[inline(always)]
+    unsafe fn at<T>(&self, offset: u64) -> &T {
+        debug_assert!(offset + size_of::<T>() as u64 <= self.mapping.len() as u64);
+        // SAFETY: by the contract it lies in the mapping, which lives as long as `self` and is page-aligned; atomics may
+        // be shared with anyone.
+        unsafe { self.base.add(offset as usize).cast::<T>().as_ref() }
+    }
+}
+
+impl Memory for Mapped {
+    #[inline(always)]
+    fn capacity(&self) -> u64 {
+        self.mask + 1
+    }
+
+    #[inline(always)]
+    fn load(&self, place: Place, order: Ordering) -> u64 {
+        self.word(place).load(order)
+    }
+
+    #[inline(always)]
+    fn store(&self, place: Place, value: u64, order: Ordering) {
+        self.word(place).store(value, order);
+    }
+
+    #[inline(always)]
+    fn compare_exchange(&self, place: Place, old: u64, new: u64) -> Result<(), u64> {
+        self.word(place).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+    }
+
+    fn fetch_or(&self, place: Place, bits: u64) -> u64 {
+        self.word(place).fetch_or(bits, Ordering::AcqRel)
+    }
+
+    fn fetch_and(&self, place: Place, bits: u64) -> u64 {
+        self.word(place).fetch_and(bits, Ordering::AcqRel)
+    }
+
+    fn fetch_max(&self, place: Place, value: u64) -> u64 {
+        self.word(place).fetch_max(value, Ordering::AcqRel)
+    }
+
+    #[inline(always)]
+    fn prefetch_slot(&self, slot: u64) {
+        payload::prefetch_for_write(self.base, self.slot_at(slot));
+    }
+}

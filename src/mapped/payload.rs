@@ -1,0 +1,190 @@
+//! A message's bytes: in its slot, or in the slot's extent if it is longer.
+//!
+//! The slot's second word says how many of the bytes are headers. It is written before `seq`, by the claimant,
+//! and read after it. Whatever a hostile peer writes there, the lengths are checked against the geometry before a byte is touched.
+//!
+//! Each slot owns a fixed range of the file for long messages, its **extent**. Its pages are allocated by the claimant before it
+//! touches them (so a full disk is an error, not a signal), and given back when the slot has not needed them for a while. The
+//! extent word counts the pages that are there. Death between `fallocate` and the word: they are allocated once more, which does
+//! nothing. The word goes to 0 before the pages are given back, so it never counts too many.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Mapped;
+use crate::layout::PAGE;
+use crate::layout::queue::SLOT_HEADER;
+use crate::sys::files;
+
+/// Messages in a row that did not need a slot's extent before its pages are given back.
+const IDLE_MAX: u64 = 8;
+
+/// Pages that a slot may keep for good.
+const KEEP_PAGES: u64 = 16;
+
+/// Bytes of a message in the mapping: where, and how many of them are headers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    start: NonNull<u8>,
+    len: usize,
+    headers: usize,
+}
+
+/// Lengths in shared memory that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Oversize;
+
+impl Span {
+    /// Headers and payload, without a copy.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes to these bytes while the slices live: the lease or the claim on them stands until its holder's death, and every
+    /// process that can write to the file follows the protocol. The mapping outlives `'a`.
+    pub(crate) unsafe fn as_slices<'a>(self) -> (&'a [u8], &'a [u8]) {
+        // SAFETY: `span` has checked that the range lies in the mapping; the rest is the contract.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }.split_at(self.headers)
+    }
+
+    /// The payload, to be written in place.
+    ///
+    /// # Safety
+    ///
+    /// As `as_slices`, and nobody reads these bytes either: the caller has claimed the slot.
+    pub(crate) unsafe fn as_payload_mut<'a>(self) -> &'a mut [u8] {
+        // SAFETY: as above; headers <= len.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(self.headers).as_ptr(), self.len - self.headers) }
+    }
+
+    /// Copies headers and payload to the end of `buffer`; the number of header bytes.
+    pub(crate) fn copy_to(self, buffer: &mut Vec<u8>) -> usize {
+        buffer.reserve(self.len);
+        let end = buffer.len();
+        // SAFETY: the source lies in the mapping (checked by `span`), the target has room for `len` bytes, and the two
+        // do not overlap. Another process may write to the source meanwhile; then the copy holds some mixture of bytes,
+        // any of which is a valid u8, and the lease that is checked afterwards tells whether that was allowed.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.start.as_ptr(), buffer.as_mut_ptr().add(end), self.len);
+            buffer.set_len(end + self.len);
+        }
+        self.headers
+    }
+}
+
+impl Mapped {
+    fn meta(&self, position: u64) -> &AtomicU64 {
+        // SAFETY: a slot is at least 64 bytes, and its second word is one by the plan.
+        unsafe { self.at(self.slot_at(position) + 8) }
+    }
+
+    /// Where a message of `len` bytes lies, of a claimed or leased position.
+    fn place_of(&self, position: u64, len: u64) -> NonNull<u8> {
+        let at = if len <= self.plan.geometry.inline() {
+            self.slot_at(position) + SLOT_HEADER
+        } else {
+            self.plan.extents + (position & self.mask) * self.plan.extent_size
+        };
+        // SAFETY: both are offsets inside the mapping, by the plan.
+        unsafe { self.base.add(at as usize) }
+    }
+
+    /// The bytes of the message at a leased position, whose `seq` said `len`.
+    ///
+    /// # Errors
+    ///
+    /// [`Oversize`] if the lengths are more than the geometry has room for: someone scribbled.
+    #[inline]
+    pub(crate) fn span(&self, position: u64, len: u32) -> Result<Span, Oversize> {
+        // Relaxed: `seq` was read with Acquire, and the word was written before it.
+        let headers = self.meta(position).load(Ordering::Relaxed);
+        let limit = u64::from(self.plan.geometry.max_message);
+        if u64::from(len) > limit || headers > u64::from(len) {
+            return Err(Oversize);
+        }
+        Ok(Span {
+            start: self.place_of(position, len.into()),
+            len: len as usize,
+            headers: headers as usize,
+        })
+    }
+
+    /// Makes room for a message at a position that the caller has claimed, and says where. The caller has checked the limit.
+    ///
+    /// # Errors
+    ///
+    /// What `fallocate` says; the caller gives the position up.
+    #[inline]
+    pub(crate) fn prepare(&self, position: u64, headers: usize, payload: usize) -> io::Result<Span> {
+        let len = headers + payload;
+        if len as u64 > self.plan.geometry.inline() {
+            self.grow_extent(position, len as u64)?;
+        } else if self.words().extents_used.load(Ordering::Relaxed) != 0 {
+            self.shrink_extent(position);
+        }
+        self.meta(position).store(headers as u64, Ordering::Relaxed);
+        Ok(Span { start: self.place_of(position, len as u64), len, headers })
+    }
+
+    /// Writes headers and payload to a span that `prepare` made for their lengths.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths are others.
+    #[inline]
+    pub(crate) fn write(&self, span: Span, headers: &[u8], payload: &[u8]) {
+        assert!(headers.len() == span.headers && headers.len() + payload.len() == span.len);
+        // SAFETY: the span lies in the mapping and has room for both; the slot is the caller's until it is
+        // finished, so nobody reads or writes it by the protocol; private slices do not overlap a mapping.
+        unsafe {
+            std::ptr::copy_nonoverlapping(headers.as_ptr(), span.start.as_ptr(), headers.len());
+            std::ptr::copy_nonoverlapping(payload.as_ptr(), span.start.add(headers.len()).as_ptr(), payload.len());
+        }
+    }
+
+    #[cold]
+    fn grow_extent(&self, position: u64, len: u64) -> io::Result<()> {
+        let word = self.extent_word(position);
+        let pages = len.div_ceil(PAGE);
+        let there = word.load(Ordering::Relaxed) & u64::from(u32::MAX);
+        if there < pages {
+            let at = self.plan.extents + (position & self.mask) * self.plan.extent_size;
+            files::allocate(&self.file, at, pages * PAGE)?;
+        }
+        // Only the slot's claimant writes the word, and its claim was ordered after the last one's.
+        word.store(there.max(pages), Ordering::Relaxed);
+        if self.words().extents_used.load(Ordering::Relaxed) == 0 {
+            self.words().extents_used.store(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn shrink_extent(&self, position: u64) {
+        let word = self.extent_word(position);
+        let value = word.load(Ordering::Relaxed);
+        let (idle, pages) = (value >> 32, value & u64::from(u32::MAX));
+        if pages <= KEEP_PAGES {
+            return;
+        }
+        if idle < IDLE_MAX {
+            word.store((idle + 1) << 32 | pages, Ordering::Relaxed);
+            return;
+        }
+        word.store(0, Ordering::Relaxed);
+        let at = self.plan.extents + (position & self.mask) * self.plan.extent_size;
+        // A file system that cannot punch keeps the pages; nothing depends on it.
+        let _ = files::punch(&self.file, at, self.plan.extent_size);
+    }
+}
+
+/// Tells the processor that a slot's first line is about to be written.
+#[inline(always)]
+pub(super) fn prefetch_for_write(base: NonNull<u8>, at: u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches nothing, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(base.as_ptr().wrapping_add(at as usize).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (base, at);
+}
