@@ -6,9 +6,13 @@ mod delivery;
 mod error;
 mod message;
 mod options;
+#[allow(dead_code)]
+mod participant;
 mod producer;
 mod queue;
 mod store;
+#[allow(dead_code)]
+mod sys;
 
 pub use consumer::{Consumer, ConsumerBuilder, Messages};
 pub use delivery::{Delivery, Received};
