@@ -8,11 +8,15 @@ mod error;
 pub mod memory;
 mod message;
 mod options;
+#[allow(dead_code)]
+mod participant;
 mod producer;
 mod queue;
 #[doc(hidden)]
 pub mod ring;
 mod store;
+#[allow(dead_code)]
+mod sys;
 
 pub use consumer::{Consumer, ConsumerBuilder, Messages};
 pub use delivery::{Delivery, Received};

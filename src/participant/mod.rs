@@ -1,0 +1,3 @@
+//! The processes attached to a store.
+
+pub(crate) mod token;
