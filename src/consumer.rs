@@ -1,79 +1,511 @@
 //! Consumers: receive under a lease.
 
-use crate::{Delivery, Lease, ReceiveError, Received, StoreError, Wait};
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::hint;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::{Duration, Instant};
 
-/// Receives from a group. Send, not Sync: one per thread.
+use crate::delivery::policy::{FailurePolicy, policy_of};
+use crate::delivery::{Body, Held};
+use crate::layout::queue::group;
+use crate::queue::attach::{Attached, Role};
+use crate::queue::groups::settings_of;
+use crate::ring::{Found, Leased, Subscriber, Unfinished};
+use crate::sys::{clock, membarrier};
+use crate::{Delivery, LEASE_BOUNDS, Lease, Order, Queue, ReceiveError, Received, StoreError, Wait};
+
+/// Looks in a row, with a processor's pause after each, before an adaptive consumer sleeps: some 20 us.
+const LOOKS: u32 = 2048;
+
+/// Looks at an empty slot before its claim word is read too.
+const LOOKS_PER_CLAIM: u32 = 32;
+
+/// Looks at a position that a producer is writing before a relaxed group goes on without it.
+const WRITING_PATIENCE: u32 = 64;
+
+/// Receives before a consumer looks around again, at most.
+const RECEIVES_PER_LOOK: u32 = 64;
+
+/// The sleep of the consumer that swept last: it is the one to do it again.
+const SWEEPER_NAP: Duration = Duration::from_millis(5);
+
+/// Copied payloads' buffers that are kept for the next ones.
+const SPARE_MAX: usize = 64;
+
+/// Bytes above which a buffer is not kept.
+const SPARE_BYTES: usize = 1 << 20;
+
+/// Receives from a group. `Send`, not `Sync`: one per thread.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let store = ringway::Store::open_or_create(dir.path().join("store"))?;
+/// # let queue = ringway::Queue::options().open_or_create(&store, "orders")?;
+/// # queue.producer().build()?.publish("x")?;
+/// use std::time::Duration;
+/// use ringway::Lease;
+///
+/// let worker = queue.consumer("default").lease(Lease::Timed(Duration::from_secs(5))).build()?;
+/// while let Some(delivery) = worker.receive_timeout(Duration::from_millis(10))? {
+///     match do_the_work(delivery.payload()) {
+///         Ok(()) => delivery.ack()?,
+///         Err(_) => delivery.nack()?,
+///     }
+/// }
+/// # fn do_the_work(_: &[u8]) -> Result<(), ()> { Ok(()) }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Consumer {}
+pub struct Consumer {
+    pub(crate) attached: Attached,
+    pub(crate) group: u8,
+    /// Nobody else writes the group's ledger, and leases have no deadline: plain stores do.
+    pub(crate) alone: bool,
+    pub(crate) policy: FailurePolicy,
+    /// Whether sleepers can be reached without a fence here.
+    pub(crate) fenced: bool,
+    pub(crate) in_flight: Cell<usize>,
+    subscriber: RefCell<Subscriber>,
+    lease_ms: Option<u64>,
+    ordered: bool,
+    /// Positions before this are older than the group, and may be overwritten while they are read.
+    birth: u64,
+    limit: usize,
+    wait: Wait,
+    spare: RefCell<Vec<Vec<u8>>>,
+    looks: LookAround,
+    /// A position that was found unfinished, and how often in a row.
+    writing: Cell<(u64, u32)>,
+}
+
+/// When a consumer last looked around, and how many receives later it does again.
+#[derive(Debug)]
+struct LookAround {
+    left: Cell<u32>,
+    step: Cell<u32>,
+    last_ms: Cell<u64>,
+    swept: Cell<bool>,
+}
 
 /// How a consumer is made.
 #[derive(Debug)]
-pub struct ConsumerBuilder {}
+pub struct ConsumerBuilder {
+    queue: Queue,
+    group: String,
+    exclusive: bool,
+    lease: Option<Lease>,
+    max_in_flight: usize,
+    wait: Wait,
+}
 
 impl ConsumerBuilder {
-    /// Takes the consumer role of the group alone.
-    pub fn exclusive(self) -> Self {
-        todo!()
+    pub(crate) fn new(queue: &Queue, group: &str) -> ConsumerBuilder {
+        ConsumerBuilder {
+            queue: queue.clone(),
+            group: group.to_owned(),
+            exclusive: false,
+            lease: None,
+            max_in_flight: 256,
+            wait: Wait::default(),
+        }
     }
-    /// How long a delivery stays with this consumer.
-    pub fn lease(self, lease: Lease) -> Self {
-        todo!()
+
+    /// Takes the consumer role of the group alone: messages come strictly in order, a failed one before the next, and
+    /// with a lease until death (the default then) no locked instruction is needed.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
     }
-    /// How many deliveries it may hold: 1 to 65,536 (default 256).
-    pub fn max_in_flight(self, deliveries: usize) -> Self {
-        todo!()
+
+    /// How long a delivery stays with this consumer. Default: until death for exclusive consumers, else 30 s.
+    pub fn lease(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
     }
-    /// How to wait.
-    pub fn wait(self, wait: Wait) -> Self {
-        todo!()
+
+    /// How many deliveries it may hold unsettled: 1 to 65,536 (default 256).
+    pub fn max_in_flight(mut self, deliveries: usize) -> Self {
+        self.max_in_flight = deliveries;
+        self
     }
+
+    /// How to wait for messages.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
     /// Makes the consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchGroup`]; `BadOption`; `RoleTaken` if another consumer of the group is exclusive, or this one is to be and there are
+    /// others; `Removed`, `Forked`, `Exhausted`, `Io`.
     pub fn build(self) -> Result<Consumer, StoreError> {
-        todo!()
+        let lease_ms = self.lease_ms()?;
+        if !(1..=65_536).contains(&self.max_in_flight) {
+            return Err(StoreError::BadOption {
+                option: "max_in_flight",
+                found: self.max_in_flight.to_string(),
+                expected: "1 to 65536".to_owned(),
+            });
+        }
+        let Queue { store, core } = &self.queue;
+        store.check_forked()?;
+        core.check_removed()?;
+        let group = core.find_group(&self.group)?;
+        let attached = Attached::new(store, core, Role::Consumer { group, exclusive: self.exclusive })?;
+        // The name is the group's still: it cannot be removed while this record is there, but could before.
+        if core.find_group(&self.group)? != group {
+            return Err(StoreError::NoSuchGroup { queue: core.name.clone(), group: self.group });
+        }
+        let words = core.mapped.group(group);
+        let timed = lease_ms.is_some();
+        let subscriber = Subscriber::new(&core.mapped, group, store.me, self.exclusive, timed);
+        if self.exclusive {
+            // What the predecessor left returned must be known before anything fresh is handed out.
+            core.sweep_slots(group, 0..core.mapped.geometry().capacity, clock::boot_ms(), subscriber.head());
+        }
+        Ok(Consumer {
+            group,
+            alone: self.exclusive && !timed,
+            policy: policy_of(words),
+            fenced: membarrier::available(),
+            in_flight: Cell::new(0),
+            subscriber: RefCell::new(subscriber),
+            lease_ms,
+            ordered: self.exclusive || settings_of(core, group).order == Order::Ordered,
+            birth: words.birth.load(Acquire),
+            limit: self.max_in_flight,
+            wait: self.wait,
+            spare: RefCell::new(Vec::new()),
+            looks: LookAround {
+                left: Cell::new(0),
+                step: Cell::new(1),
+                last_ms: Cell::new(0),
+                swept: Cell::new(false),
+            },
+            writing: Cell::new((0, 0)),
+            attached,
+        })
     }
+
+    fn lease_ms(&self) -> Result<Option<u64>, StoreError> {
+        let default = if self.exclusive { Lease::UntilDeath } else { Lease::Timed(Duration::from_secs(30)) };
+        match self.lease.unwrap_or(default) {
+            Lease::UntilDeath => Ok(None),
+            Lease::Timed(time) if time >= LEASE_BOUNDS.0 && time <= LEASE_BOUNDS.1 => {
+                Ok(Some(time.as_millis() as u64))
+            }
+            Lease::Timed(time) => Err(StoreError::BadOption {
+                option: "lease",
+                found: format!("{time:?}"),
+                expected: "1 ms to 12 h".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What a look gave.
+enum Look {
+    Message(Leased),
+    /// Nothing, and nothing before this time (milliseconds since boot) unless somebody publishes.
+    Nothing { until_ms: Option<u64> },
 }
 
 impl Consumer {
     /// Waits for a message.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError`]: `InFlightLimit`, `GroupRemoved`, `Removed`, `Forked`; `Damaged` if a message cannot be read, which is then parked as a dead letter.
     pub fn receive(&self) -> Result<Delivery<'_>, ReceiveError> {
-        todo!()
+        loop {
+            if let Some(delivery) = self.receive_until(None)? {
+                return Ok(delivery);
+            }
+        }
     }
+
     /// A message if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline]
     pub fn try_receive(&self) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        todo!()
+        if let Some(delivery) = self.look_and_hand_over(false)? {
+            return Ok(Some(delivery));
+        }
+        self.look_and_hand_over(true)
     }
+
     /// Waits for a message at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
     pub fn receive_timeout(&self, timeout: Duration) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        todo!()
+        match self.try_receive()? {
+            None if !timeout.is_zero() => self.receive_until(Instant::now().checked_add(timeout)),
+            found => Ok(found),
+        }
     }
-    /// Up to `max` messages: waits at most `wait` for the first, and for none after it.
+
+    /// Up to `max` messages: waits at most `wait` for the first, and takes of the others what is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive), if there is not even one.
     pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Vec<Delivery<'_>>, ReceiveError> {
-        todo!()
+        let mut batch = Vec::new();
+        if max == 0 {
+            return Ok(batch);
+        }
+        batch.extend(self.receive_timeout(wait)?);
+        while !batch.is_empty() && batch.len() < max && self.in_flight.get() < self.limit {
+            match self.try_receive() {
+                Ok(Some(delivery)) => batch.push(delivery),
+                // Whatever is wrong, the next call says so; these must not be lost to the caller.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(batch)
     }
-    /// At most once: a message, already acked.
+
+    /// At most once: a message, already acked, or `None` after this time. It is lost if this process dies before it has done its work.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
     pub fn receive_and_delete(&self, timeout: Duration) -> Result<Option<Received>, ReceiveError> {
-        todo!()
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            let Some(delivery) = self.receive_timeout(left)? else { return Ok(None) };
+            let received = delivery.to_received();
+            // A lease that was lost here is somebody else's message now.
+            if delivery.ack().is_ok() {
+                return Ok(Some(received));
+            }
+        }
     }
-    /// An endless iterator of deliveries.
+
+    /// An endless iterator of deliveries: [`receive`](Self::receive) again and again.
     pub fn messages(&self) -> Messages<'_> {
-        todo!()
+        Messages { consumer: self }
     }
-    /// Deliveries not settled yet.
+
+    /// Deliveries that are not settled yet.
     pub fn in_flight(&self) -> usize {
-        todo!()
+        self.in_flight.get()
+    }
+
+    fn receive_until(&self, deadline: Option<Instant>) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        let mut looks = 0_u32;
+        loop {
+            let thorough = looks % LOOKS_PER_CLAIM == LOOKS_PER_CLAIM - 1;
+            if let Some(delivery) = self.look_and_hand_over(thorough)? {
+                return Ok(Some(delivery));
+            }
+            looks = looks.wrapping_add(1);
+            let sleeps = match self.wait {
+                Wait::Spin => false,
+                Wait::Adaptive => looks >= LOOKS,
+                Wait::Park => true,
+            };
+            if sleeps || looks % LOOKS_PER_CLAIM == 0 {
+                let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                    Some(Duration::ZERO) => return self.look_and_hand_over(true),
+                    Some(left) => left,
+                    None => Duration::MAX,
+                };
+                if sleeps {
+                    if let Some(delivery) = self.sleep(left)? {
+                        return Ok(Some(delivery));
+                    }
+                    continue;
+                }
+            }
+            hint::spin_loop();
+        }
+    }
+
+    /// Sleeps until there may be something, at most `longest`.
+    #[cold]
+    fn sleep(&self, longest: Duration) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        let mut nap = if self.looks.swept.get() { longest.min(SWEEPER_NAP) } else { longest };
+        // A look before, to know until when there is nothing.
+        match self.look(true)? {
+            Look::Message(leased) => return self.hand_over(leased),
+            Look::Nothing { until_ms: Some(until) } => {
+                nap = nap.min(Duration::from_millis(until.saturating_sub(clock::boot_ms()).max(1)));
+            }
+            Look::Nothing { until_ms: None } => {}
+        }
+        let found = self.attached.queue.sleep_for_messages(self.group, nap, || match self.look(true) {
+            Ok(Look::Nothing { .. }) => None,
+            found => Some(found),
+        });
+        self.looks.left.set(0);
+        match found.transpose()? {
+            Some(Look::Message(leased)) => self.hand_over(leased),
+            _ => Ok(None),
+        }
+    }
+
+    #[inline]
+    fn look_and_hand_over(&self, thorough: bool) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        match self.look(thorough)? {
+            Look::Message(leased) => self.hand_over(leased),
+            Look::Nothing { .. } => Ok(None),
+        }
+    }
+
+    /// Looks for a message and leases it: returned ones first, then fresh ones.
+    #[inline]
+    fn look(&self, thorough: bool) -> Result<Look, ReceiveError> {
+        let Attached { store, queue, .. } = &self.attached;
+        if store.forked() {
+            return Err(ReceiveError::Forked);
+        }
+        if self.in_flight.get() >= self.limit {
+            return Err(ReceiveError::InFlightLimit { limit: self.limit });
+        }
+        match self.looks.left.get() {
+            0 => self.look_around()?,
+            left => self.looks.left.set(left - 1),
+        }
+        let mut subscriber = self.subscriber.borrow_mut();
+        let mut until_ms = None;
+        if subscriber.wants_attention(&queue.mapped) {
+            match subscriber.next_returned(&queue.mapped, clock::coarse_ms(), self.ordered) {
+                Found::Message(leased) => return Ok(Look::Message(leased)),
+                // In an ordered group nothing overtakes it.
+                Found::NotBefore(time) if self.ordered => return Ok(Look::Nothing { until_ms: Some(time) }),
+                Found::NotBefore(time) => until_ms = Some(time),
+                Found::Empty | Found::Writing { .. } => {}
+            }
+        }
+        match subscriber.next_fresh(&queue.mapped, thorough, Unfinished::Wait) {
+            Found::Message(leased) => Ok(Look::Message(leased)),
+            Found::Writing { position, .. } if self.passes(position) => {
+                match subscriber.next_fresh(&queue.mapped, true, Unfinished::Pass) {
+                    Found::Message(leased) => Ok(Look::Message(leased)),
+                    _ => Ok(Look::Nothing { until_ms }),
+                }
+            }
+            // Its producer rings no bell if it dies.
+            Found::Writing { .. } => Ok(Look::Nothing { until_ms: Some(clock::coarse_ms() + 1) }),
+            Found::Empty | Found::NotBefore(_) => Ok(Look::Nothing { until_ms }),
+        }
+    }
+
+    /// Whether a position that is being written has been waited for long enough.
+    fn passes(&self, position: u64) -> bool {
+        let (last, times) = self.writing.get();
+        let times = if last == position { times + 1 } else { 1 };
+        self.writing.set((position, times));
+        !self.ordered && times >= WRITING_PATIENCE
+    }
+
+    /// What is not done for every message: takes a turn at the sweep, notices that group or queue are gone.
+    ///
+    /// A consumer that receives many messages a millisecond comes here once in 64, so that none of them pays for a
+    /// clock; one that takes its time, each time.
+    #[cold]
+    fn look_around(&self) -> Result<(), ReceiveError> {
+        let Attached { store, queue, .. } = &self.attached;
+        let now_ms = clock::coarse_ms();
+        let hurried = now_ms < self.looks.last_ms.get() + crate::queue::tend::SWEEP_MS;
+        self.looks.step.set(if hurried { (self.looks.step.get() * 2).min(RECEIVES_PER_LOOK) } else { 1 });
+        self.looks.left.set(self.looks.step.get() - 1);
+        if hurried {
+            return Ok(());
+        }
+        self.looks.last_ms.set(now_ms);
+        if queue.is_removed() {
+            return Err(ReceiveError::Removed);
+        }
+        if queue.mapped.group(self.group).state.load(Acquire) != group::ACTIVE {
+            return Err(ReceiveError::GroupRemoved);
+        }
+        let head = self.subscriber.borrow().head();
+        self.looks.swept.set(queue.tend(store, now_ms, Some((self.group, head))));
+        self.attached.tell_in_flight(self.in_flight.get());
+        Ok(())
+    }
+
+    /// Turns a leased message into a delivery. `None`: the lease was lost meanwhile.
+    #[inline]
+    fn hand_over(&self, leased: Leased) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        let mapped = &self.attached.queue.mapped;
+        let held = Held { position: leased.position, lease: leased.lease, attempts: leased.attempts };
+        if let Some(lease_ms) = self.lease_ms {
+            // The coarse clock may be a tick behind: the lease must not be shorter than promised.
+            let deadline = clock::coarse_ms() + clock::tick_ms() + lease_ms;
+            held.begin(mapped, self.group, deadline);
+        } else if leased.attempts > 1 {
+            held.begin(mapped, self.group, 0);
+        }
+        let Ok(span) = mapped.span(leased.position, leased.len) else {
+            self.park_unreadable(held);
+            return Err(ReceiveError::Damaged { what: "a message is longer than its queue's limit" });
+        };
+        if self.attached.store.trusted && self.lease_ms.is_none() && leased.position >= self.birth {
+            // SAFETY: the caller of `trust_peers` has stated that all writers follow the protocol, by which nobody writes to a
+            // slot while it is leased until death; the delivery borrows the consumer, which keeps the mapping.
+            let (headers, payload) = unsafe { span.as_slices() };
+            return Ok(Some(Delivery::new(self, held, Body::InPlace { headers, payload })));
+        }
+        let mut buffer = self.spare.borrow_mut().pop().unwrap_or_default();
+        let headers = span.copy_to(&mut buffer);
+        let stands = self.lease_ms.is_none() || held.stands(mapped, self.group);
+        if !stands || (leased.position < self.birth && !held.is_whole(mapped)) {
+            self.keep(buffer);
+            // Overwritten before it was read: older than the group, and gone. A lost lease is lost either way.
+            let _ = held.ack(mapped, self.group, self.alone);
+            return Ok(None);
+        }
+        Ok(Some(Delivery::new(self, held, Body::Copied { buffer, headers })))
+    }
+
+    #[cold]
+    fn park_unreadable(&self, held: Held) {
+        let _ = held.bury(self, crate::delivery::policy::REASON_CORRUPT);
+    }
+
+    /// Keeps a buffer for the next copy.
+    pub(crate) fn keep(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // A delivery that was leaked is still leased: its record has to be found when this process ends.
+        if self.in_flight.get() != 0 {
+            self.attached.leave_for_recovery();
+        }
     }
 }
 
 /// See [`Consumer::messages`].
 #[derive(Debug)]
 pub struct Messages<'c> {
-    c: &'c Consumer,
+    consumer: &'c Consumer,
 }
 
 impl<'c> Iterator for Messages<'c> {
     type Item = Result<Delivery<'c>, ReceiveError>;
+
     fn next(&mut self) -> Option<Self::Item> {
-        todo!()
+        Some(self.consumer.receive())
     }
 }

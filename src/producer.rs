@@ -1,97 +1,382 @@
 //! Producers: publish, one by one, in batches, or in place.
 
-use crate::{OnFull, Payload, PublishError, PublishFailure, StoreError, Wait};
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::hint;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
 
-/// Publishes to a queue. Send, not Sync: one per thread.
+use crate::mapped::Span;
+use crate::queue::attach::{Attached, Role};
+use crate::ring::{Full, Publisher};
+use crate::sys::{clock, membarrier};
+use crate::{OnFull, Payload, PublishError, PublishFailure, Queue, StoreError, Wait};
+
+/// Looks ahead for room between two tries for the exact next slot, with a processor's pause after each.
+const LOOKS: u32 = 128;
+
+/// Rounds of looks before an adaptive producer sleeps.
+const ROUNDS: u32 = 8;
+
+/// Publishes to a queue. `Send`, not `Sync`: one per thread.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let store = ringway::Store::open_or_create(dir.path().join("store"))?;
+/// # let queue = ringway::Queue::options().open_or_create(&store, "orders")?;
+/// use ringway::Message;
+///
+/// let producer = queue.producer().build()?;
+/// producer.publish("plain bytes")?;
+/// let receipt = producer.publish(Message::json(&["typed", "too"])?.with_type("order"))?;
+/// println!("accepted at {}", receipt.position);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Producer {}
+pub struct Producer {
+    attached: Attached,
+    publisher: RefCell<Publisher>,
+    on_full: OnFull,
+    wait: Wait,
+    /// Whether sleepers can be reached without a fence here.
+    fenced: bool,
+    /// Loans that are neither published nor dropped.
+    loans: Cell<usize>,
+}
 
 /// How a producer is made.
 #[derive(Debug)]
-pub struct ProducerBuilder {}
+pub struct ProducerBuilder {
+    queue: Queue,
+    exclusive: bool,
+    on_full: OnFull,
+    wait: Wait,
+}
 
 impl ProducerBuilder {
-    /// Takes the producer role alone.
-    pub fn exclusive(self) -> Self {
-        todo!()
+    pub(crate) fn new(queue: &Queue) -> ProducerBuilder {
+        ProducerBuilder {
+            queue: queue.clone(),
+            exclusive: false,
+            on_full: OnFull::default(),
+            wait: Wait::default(),
+        }
     }
-    /// What `publish` does when there is no free slot.
-    pub fn on_full(self, policy: OnFull) -> Self {
-        todo!()
+
+    /// Takes the producer role alone: no other producer can be made while this one lives, and publishing needs no locked instruction.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
     }
-    /// How to wait.
-    pub fn wait(self, wait: Wait) -> Self {
-        todo!()
+
+    /// What `publish` does when there is no free slot. Default: gives the message back.
+    pub fn on_full(mut self, policy: OnFull) -> Self {
+        self.on_full = policy;
+        self
     }
+
+    /// How to wait for a free slot.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
     /// Makes the producer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::RoleTaken`] if another producer is exclusive, or this one is to be and there are others; `Removed`, `Forked`,
+    /// `Exhausted`, `Io`.
     pub fn build(self) -> Result<Producer, StoreError> {
-        todo!()
+        let Queue { store, core } = &self.queue;
+        let attached = Attached::new(store, core, Role::Producer { exclusive: self.exclusive })?;
+        let publisher = Publisher::new(&core.mapped, store.me, self.exclusive);
+        Ok(Producer {
+            attached,
+            publisher: RefCell::new(publisher),
+            on_full: self.on_full,
+            wait: self.wait,
+            fenced: membarrier::available(),
+            loans: Cell::new(0),
+        })
     }
 }
 
-/// A message was accepted.
+/// A message was accepted: it is visible, and survives the death of any process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// Its position in the queue.
+    /// Its position in the queue: rises with each message, with gaps.
     pub position: u64,
     /// Whether the queue had it already (idempotent publishing).
     pub duplicate: bool,
 }
 
-/// A slot to be filled in place.
-#[derive(Debug)]
-#[must_use = "dropping a loan abandons it"]
-pub struct Loan<'p> {
-    p: &'p mut [u8],
-}
-
-impl Loan<'_> {
-    /// Makes it visible.
-    pub fn publish(self) -> Receipt {
-        todo!()
-    }
-}
-
-impl std::ops::Deref for Loan<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        self.p
-    }
-}
-impl std::ops::DerefMut for Loan<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.p
+impl Receipt {
+    fn new(position: u64) -> Receipt {
+        Receipt { position, duplicate: false }
     }
 }
 
 impl Producer {
-    /// Publishes; a full queue is met by the producer's policy.
+    /// Publishes. A full queue is met by the producer's policy ([`ProducerBuilder::on_full`]).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] gives the message back and says why: `Full`, `TooLarge`, `HeadersTooLarge`, `NoSpace`, `Removed`, `Forked`, `Io`.
     pub fn publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
-        todo!()
+        self.publish_by(message, self.patience())
     }
+
     /// Publishes, never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
     pub fn try_publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
-        todo!()
+        self.publish_by(message, None)
     }
-    /// Publishes, waits for a slot at most this long.
+
+    /// Publishes, waits for a free slot at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
     pub fn publish_timeout<M: Payload>(
         &self,
         message: M,
         timeout: Duration,
     ) -> Result<Receipt, PublishError<M>> {
-        todo!()
+        self.publish_by(message, Some(Patience::new(timeout)))
     }
-    /// Publishes many, each with its own result; waiting by the producer's policy, once for all.
+
+    /// Publishes many, each with its own result, in order; waits by the producer's policy, once for all together. Sleeping consumers are
+    /// woken once at the end.
     pub fn publish_batch<M: Payload>(
         &self,
         messages: impl IntoIterator<Item = M>,
     ) -> Vec<Result<Receipt, PublishError<M>>> {
-        todo!()
+        let patience = self.patience();
+        let results = messages.into_iter().map(|message| match self.put(&message, patience) {
+            Ok(position) => Ok(Receipt::new(position)),
+            Err(failure) => Err(PublishError { message, failure }),
+        });
+        let results = results.collect();
+        self.attached.queue.ring_consumers(self.fenced);
+        results
     }
-    /// A slot for a payload of `len` bytes, to be filled in place; needs trust.
+
+    /// A slot for a payload of `len` bytes, to be filled in place; its content is what the slot held before. Waits by the producer's policy.
+    ///
+    /// A loan that is leaked (`mem::forget`) keeps its slot until this process ends, and ordered groups wait for it.
+    ///
+    /// # Errors
+    ///
+    /// `NotTrusted` unless the store was opened with [`StoreOptions::trust_peers`](crate::StoreOptions::trust_peers); else as [`publish`](Self::publish).
     pub fn loan(&self, len: usize) -> Result<Loan<'_>, PublishFailure> {
-        todo!()
+        if !self.attached.store.trusted {
+            return Err(PublishFailure::NotTrusted);
+        }
+        let (position, span) = self.take_slot(0, len, self.patience())?;
+        self.loans.set(self.loans.get() + 1);
+        // SAFETY: the caller of `trust_peers` has stated that all writers follow the protocol, by which a claimed slot is
+        // its claimant's alone until it is finished; the loan borrows the producer, which keeps the mapping.
+        let payload = unsafe { span.as_payload_mut() };
+        Ok(Loan { producer: self, position, payload, published: false })
+    }
+
+    fn patience(&self) -> Option<Patience> {
+        match self.on_full {
+            OnFull::Reject => None,
+            OnFull::Block(longest) => Some(Patience::new(longest)),
+        }
+    }
+
+    #[inline]
+    fn publish_by<M: Payload>(&self, message: M, patience: Option<Patience>) -> Result<Receipt, PublishError<M>> {
+        match self.put(&message, patience) {
+            Ok(position) => {
+                self.attached.queue.ring_consumers(self.fenced);
+                Ok(Receipt::new(position))
+            }
+            Err(failure) => Err(PublishError { message, failure }),
+        }
+    }
+
+    /// Publishes without waking anyone.
+    ///
+    /// Death after the claim: the position is voided by whoever proves the death. Death after `finish`: it is published.
+    #[inline]
+    fn put<M: Payload>(&self, message: &M, patience: Option<Patience>) -> Result<u64, PublishFailure> {
+        let (headers, payload) = (message.encoded_headers(), message.payload_bytes());
+        if let Some(problem) = message.header_problem() {
+            return Err(problem);
+        }
+        let (position, span) = self.take_slot(headers.len(), payload.len(), patience)?;
+        let mapped = &self.attached.queue.mapped;
+        mapped.write(span, headers, payload);
+        self.publisher.borrow().finish(mapped, position, (headers.len() + payload.len()) as u32);
+        Ok(position)
+    }
+
+    /// Claims a position and makes room there.
+    #[inline]
+    fn take_slot(
+        &self,
+        headers: usize,
+        payload: usize,
+        patience: Option<Patience>,
+    ) -> Result<(u64, Span), PublishFailure> {
+        let Attached { store, queue, .. } = &self.attached;
+        if store.forked() {
+            return Err(PublishFailure::Forked);
+        }
+        let (found, limit) = (headers.saturating_add(payload), queue.mapped.geometry().max_message as usize);
+        if found > limit {
+            return Err(PublishFailure::TooLarge { found, limit });
+        }
+        let claimed = self.publisher.borrow_mut().claim(&queue.mapped);
+        let position = match claimed {
+            Ok(position) => position,
+            Err(Full) => self.claim_when_full(patience)?,
+        };
+        match queue.mapped.prepare(position, headers, payload) {
+            Ok(span) => Ok((position, span)),
+            Err(error) => {
+                self.publisher.borrow().abandon(&queue.mapped, position);
+                let no_space = error.raw_os_error() == Some(libc::ENOSPC);
+                Err(if no_space { PublishFailure::NoSpace { bytes: found } } else { PublishFailure::Io(error) })
+            }
+        }
+    }
+
+    /// Waits for a position: looks ahead for room, tries the exact next one after a number of looks, and sleeps after a number of rounds.
+    #[cold]
+    fn claim_when_full(&self, patience: Option<Patience>) -> Result<u64, PublishFailure> {
+        let Attached { store, queue, .. } = &self.attached;
+        let try_claim = || self.publisher.borrow_mut().claim(&queue.mapped).ok();
+        for round in 0_u64.. {
+            if queue.is_removed() {
+                return Err(PublishFailure::Removed);
+            }
+            // It may be the dead who keep it full.
+            let swept = queue.tend(store, clock::coarse_ms(), None);
+            if swept && let Some(position) = try_claim() {
+                return Ok(position);
+            }
+            let Some(left) = patience.and_then(Patience::left) else {
+                return Err(PublishFailure::Full { capacity: queue.mapped.geometry().capacity });
+            };
+            if round == 0 {
+                // What this producer published without waking anyone must not sleep while it waits.
+                queue.ring_consumers(self.fenced);
+            }
+            let sleeps = match self.wait {
+                Wait::Spin => false,
+                Wait::Adaptive => round >= u64::from(ROUNDS),
+                Wait::Park => true,
+            };
+            let found = if sleeps { queue.sleep_for_room(left, try_claim) } else { self.look_for_room() };
+            if let Some(position) = found.or_else(try_claim) {
+                return Ok(position);
+            }
+        }
+        unreachable!("the loop ends by a return")
+    }
+
+    fn look_for_room(&self) -> Option<u64> {
+        let mapped = &self.attached.queue.mapped;
+        for _ in 0..LOOKS {
+            if self.publisher.borrow().room_ahead(mapped) {
+                break;
+            }
+            hint::spin_loop();
+        }
+        None
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.loans.get() != 0 {
+            self.attached.leave_for_recovery();
+        }
+    }
+}
+
+/// How long to wait, from now.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// `None`: for ever.
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    fn new(longest: Duration) -> Patience {
+        Patience { deadline: Instant::now().checked_add(longest) }
+    }
+
+    /// What is left; `None` when it is over.
+    fn left(self) -> Option<Duration> {
+        let Some(deadline) = self.deadline else { return Some(Duration::MAX) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// A slot to be filled in place. Dropping it abandons it: nobody sees it, and the slot is free again in the next lap.
+#[derive(Debug)]
+#[must_use = "dropping a loan abandons it"]
+pub struct Loan<'p> {
+    producer: &'p Producer,
+    position: u64,
+    payload: &'p mut [u8],
+    published: bool,
+}
+
+impl Loan<'_> {
+    /// Makes the message visible.
+    ///
+    /// # Errors
+    ///
+    /// `Forked`, in a child of the process that took the loan.
+    pub fn publish(mut self) -> Result<Receipt, PublishFailure> {
+        let Attached { store, queue, .. } = &self.producer.attached;
+        if store.forked() {
+            return Err(PublishFailure::Forked);
+        }
+        let len = self.payload.len() as u32;
+        self.producer.publisher.borrow().finish(&queue.mapped, self.position, len);
+        self.published = true;
+        queue.ring_consumers(self.producer.fenced);
+        Ok(Receipt::new(self.position))
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        let Attached { store, queue, .. } = &self.producer.attached;
+        if store.forked() {
+            return;
+        }
+        self.producer.loans.set(self.producer.loans.get() - 1);
+        if !self.published {
+            self.producer.publisher.borrow().abandon(&queue.mapped, self.position);
+        }
+    }
+}
+
+impl Deref for Loan<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.payload
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.payload
     }
 }

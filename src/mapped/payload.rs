@@ -102,6 +102,9 @@ impl Mapped {
         if u64::from(len) > limit || headers > u64::from(len) {
             return Err(Oversize);
         }
+        if u64::from(len) > self.plan.geometry.inline() && !self.extent_has(position, len) {
+            return Err(Oversize);
+        }
         Ok(Span {
             start: self.place_of(position, len.into()),
             len: len as usize,
@@ -140,6 +143,12 @@ impl Mapped {
             std::ptr::copy_nonoverlapping(headers.as_ptr(), span.start.as_ptr(), headers.len());
             std::ptr::copy_nonoverlapping(payload.as_ptr(), span.start.add(headers.len()).as_ptr(), payload.len());
         }
+    }
+
+    /// Whether the pages of a message in an extent are there: touching others could raise SIGBUS on a full file system.
+    fn extent_has(&self, position: u64, len: u32) -> bool {
+        let pages = self.extent_word(position).load(Ordering::Relaxed) & u64::from(u32::MAX);
+        u64::from(len) <= pages * PAGE
     }
 
     #[cold]

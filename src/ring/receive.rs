@@ -25,8 +25,8 @@ pub struct Leased {
     pub lease: Lease,
     /// Bytes of headers and payload, as the producer stated them.
     pub len: u32,
-    /// Whether it was handed out before.
-    pub again: bool,
+    /// Which delivery of the message this is, from 1.
+    pub attempts: u16,
 }
 
 /// What a look for a message gave.
@@ -94,7 +94,7 @@ impl Subscriber {
                     Some(lease) => {
                         self.head = position + 1;
                         self.hint_head(memory);
-                        return Found::Message(Leased { position, lease, len: seq.len(), again: false });
+                        return Found::Message(Leased { position, lease, len: seq.len(), attempts: 1 });
                     }
                     None => self.step_over(memory, 1),
                 }
@@ -280,9 +280,12 @@ impl Subscriber {
         let place = Place::Lease(self.group, slot);
         let seen = Lease::from_bits(memory.load(place, Acquire));
         let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
-        let (lease, again) = match seen.state() {
-            State::Retry if seq.lap() == seen.lap() => (seen.again(self.timed, self.me), true),
-            State::Done if seen.lap() != seq.lap() => (seen.fresh(seq.lap(), self.timed, self.me), false),
+        let (lease, attempts) = match seen.state() {
+            State::Retry if seq.lap() == seen.lap() => {
+                let due = Due::from_bits(memory.load(Place::Due(self.group, slot), Acquire));
+                (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
+            }
+            State::Done if seen.lap() != seq.lap() => (seen.fresh(seq.lap(), self.timed, self.me), 1),
             _ => return None,
         };
         if seq.kind() != Kind::Ready {
@@ -291,7 +294,7 @@ impl Subscriber {
         memory.compare_exchange(place, seen.bits(), lease.bits()).ok()?;
         let position = position_near(self.head, lease.lap(), slot, memory.capacity());
         // The bit stays: the next look finds that it is stale and clears it.
-        Some(Leased { position, lease, len: seq.len(), again })
+        Some(Leased { position, lease, len: seq.len(), attempts })
     }
 
     /// Clears a stale bit; and sets it again if the slot was returned in that moment.

@@ -1,46 +1,8 @@
-//! A queue of a store: its geometry, its groups, what is in it.
+//! What a look at a queue gives: for people, and for programs that watch.
 
-use crate::{ConsumerBuilder, GroupOptions, HeadersRef, ProducerBuilder, Removal, Store, StoreError};
 use serde::Serialize;
 
-/// An open queue. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Queue {}
-
-/// The geometry of a new queue.
-#[derive(Debug, Clone)]
-pub struct QueueOptions {}
-
-impl QueueOptions {
-    /// Slots: a power of two, 1,024 to 16,777,216 (default 16,384).
-    pub fn capacity(self, slots: u32) -> Self {
-        todo!()
-    }
-    /// Bytes of a slot, with 16 for the ring itself: a multiple of 64, 64 to 4,096 (default 128).
-    pub fn slot_size(self, bytes: u32) -> Self {
-        todo!()
-    }
-    /// The longest message with its headers, in bytes (default 1 MiB, at most 1 GiB - 1).
-    pub fn max_message(self, bytes: u32) -> Self {
-        todo!()
-    }
-    /// How many groups there can be: 1 to 64 (default 8).
-    pub fn max_groups(self, groups: u32) -> Self {
-        todo!()
-    }
-    /// The settings of the group `default`.
-    pub fn default_group(self, options: GroupOptions) -> Self {
-        todo!()
-    }
-    /// Creates the queue; one of that name is an error.
-    pub fn create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> {
-        todo!()
-    }
-    /// Opens the queue, creating it if it is not there; one of another geometry is an error.
-    pub fn open_or_create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> {
-        todo!()
-    }
-}
+use crate::{GroupOptions, HeadersRef};
 
 /// A queue's geometry and where it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -156,6 +118,8 @@ pub enum DeadReason {
     MaxDeliveries,
     /// A consumer rejected it.
     Rejected,
+    /// It could not be read: another process wrote where the protocol does not let it.
+    Corrupt,
 }
 
 /// A dead letter, parked in its slot.
@@ -166,7 +130,7 @@ pub struct DeadLetter {
     pub message: Peeked,
     /// Why.
     pub reason: DeadReason,
-    /// What the rejecting consumer said; kept for the last 256 rejections of a group.
+    /// What the rejecting consumer said; the first 240 bytes, kept for the last 64 rejections of a group.
     pub description: Option<String>,
     /// Deliveries.
     pub attempts: u16,
@@ -190,67 +154,4 @@ pub struct Violation {
     pub place: String,
     /// Found and expected.
     pub what: String,
-}
-
-impl Queue {
-    /// The geometry of a new queue.
-    pub fn options() -> QueueOptions {
-        todo!()
-    }
-    /// Its name.
-    pub fn name(&self) -> &str {
-        todo!()
-    }
-    /// Slots.
-    pub fn capacity(&self) -> u64 {
-        todo!()
-    }
-    /// Bytes of the longest message with its headers.
-    pub fn max_message(&self) -> usize {
-        todo!()
-    }
-    /// A producer.
-    pub fn producer(&self) -> ProducerBuilder {
-        todo!()
-    }
-    /// A consumer of a group.
-    pub fn consumer(&self, group: &str) -> ConsumerBuilder {
-        todo!()
-    }
-    /// Makes a group.
-    pub fn add_group(&self, name: &str, options: GroupOptions) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Removes a group: its undelivered messages are gone for it.
-    pub fn remove_group(&self, name: &str, removal: Removal) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// The groups' names and settings and where they stand. Reads every word of the ring once.
-    pub fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> {
-        todo!()
-    }
-    /// Everything `ringway info` shows. Reads every word of the ring once.
-    pub fn info(&self) -> Result<QueueInfo, StoreError> {
-        todo!()
-    }
-    /// Up to `limit` messages of a group in order of position, without lease, count or side effect.
-    pub fn peek(&self, group: &str, limit: usize) -> Result<Vec<Peeked>, StoreError> {
-        todo!()
-    }
-    /// The dead letters of a group, in order of position.
-    pub fn dead(&self, group: &str) -> Result<Vec<DeadLetter>, StoreError> {
-        todo!()
-    }
-    /// Gives a dead letter another chance, with its failures reset. `false` if it is not dead (any more).
-    pub fn retry_dead(&self, group: &str, position: u64) -> Result<bool, StoreError> {
-        todo!()
-    }
-    /// Deletes a dead letter. `false` if it is not dead (any more).
-    pub fn purge_dead(&self, group: &str, position: u64) -> Result<bool, StoreError> {
-        todo!()
-    }
-    /// Checks every invariant that the file can show. Changes nothing; safe while the queue runs.
-    pub fn verify(&self) -> Result<VerifyReport, StoreError> {
-        todo!()
-    }
 }

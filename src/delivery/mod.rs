@@ -1,0 +1,254 @@
+//! A delivery: a message under a lease, to be settled.
+
+mod held;
+pub(crate) mod policy;
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+pub(crate) use self::held::Held;
+use self::policy::REASON_REJECTED;
+use crate::ring::settle::{LeaseLost, Return};
+use crate::sys::clock;
+use crate::{Consumer, HeadersRef, LEASE_BOUNDS, Message, SettleError, SettleFailure};
+
+/// The longest delay that can be asked for.
+const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A message under a lease. Dropping it unsettled is a [`nack`](Self::nack).
+///
+/// The methods that settle take it by value, and give it back in the error. After
+/// [`SettleFailure::LeaseLost`] there is nothing left to do with it but to drop it: the message went to somebody else.
+#[derive(Debug)]
+#[must_use = "a delivery that is dropped unsettled is nacked"]
+pub struct Delivery<'c> {
+    consumer: &'c Consumer,
+    held: Held,
+    body: Body<'c>,
+    /// Nothing is left to settle.
+    settled: bool,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+pub(crate) enum Body<'c> {
+    /// In a private copy, headers first.
+    Copied { buffer: Vec<u8>, headers: usize },
+    /// In the ring.
+    InPlace { headers: &'c [u8], payload: &'c [u8] },
+}
+
+/// A message that was received and deleted.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Received {
+    /// Its position.
+    pub position: u64,
+    /// Headers and payload.
+    pub message: Message,
+}
+
+impl<'c> Delivery<'c> {
+    #[inline]
+    pub(crate) fn new(consumer: &'c Consumer, held: Held, body: Body<'c>) -> Delivery<'c> {
+        consumer.in_flight.set(consumer.in_flight.get() + 1);
+        Delivery { consumer, held, body, settled: false }
+    }
+
+    /// The payload: a private copy, or in place if the store trusts its peers and the lease is until death.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        match &self.body {
+            Body::Copied { buffer, headers } => &buffer[*headers..],
+            Body::InPlace { payload, .. } => payload,
+        }
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> HeadersRef<'_> {
+        HeadersRef::from_encoded(match &self.body {
+            Body::Copied { buffer, headers } => &buffer[..*headers],
+            Body::InPlace { headers, .. } => headers,
+        })
+    }
+
+    /// The payload as JSON.
+    ///
+    /// # Errors
+    ///
+    /// What serde_json has against it. The delivery is untouched: [`reject`](Self::reject) is for messages that can never be read.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.payload())
+    }
+
+    /// Its position in the queue.
+    pub fn position(&self) -> u64 {
+        self.held.position
+    }
+
+    /// Which delivery of this message this is, from 1.
+    pub fn attempt(&self) -> u16 {
+        self.held.attempts
+    }
+
+    /// Failed deliveries before this one: nacked, expired, or ended by the death of the consumer.
+    pub fn failures(&self) -> u16 {
+        self.held.lease.failures()
+    }
+
+    /// Whether it was delivered before, to anyone.
+    pub fn redelivered(&self) -> bool {
+        self.held.attempts > 1
+    }
+
+    /// What is left of a timed lease; `None` for a lease until death.
+    pub fn remaining(&self) -> Option<Duration> {
+        let deadline = self.held.deadline(&self.consumer.attached.queue.mapped, self.consumer.group)?;
+        Some(Duration::from_millis(deadline.saturating_sub(clock::boot_ms())))
+    }
+
+    /// Whether the lease was lost: the message is, or will be, somebody else's.
+    pub fn lost(&self) -> bool {
+        self.consumer.attached.store.forked()
+            || !self.held.stands(&self.consumer.attached.queue.mapped, self.consumer.group)
+    }
+
+    /// Starts a timed lease anew, for this long from now (1 ms to 12 h). For a lease until death there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost`, `BadTime`, `Forked`.
+    pub fn extend(&mut self, lease: Duration) -> Result<(), SettleFailure> {
+        let (least, most) = LEASE_BOUNDS;
+        if lease < least || lease > most {
+            return Err(SettleFailure::BadTime { found: lease, least, most });
+        }
+        if self.consumer.attached.store.forked() {
+            return Err(SettleFailure::Forked);
+        }
+        let deadline = clock::boot_ms() + lease.as_millis() as u64;
+        let mapped = &self.consumer.attached.queue.mapped;
+        self.held.extend(mapped, self.consumer.group, deadline).map_err(|LeaseLost| SettleFailure::LeaseLost)
+    }
+
+    /// Done: the group has it no more.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost`: it ran out before, and the message is redelivered. `Forked`. The delivery comes back in the error.
+    #[inline]
+    pub fn ack(self) -> Result<(), SettleError<Self>> {
+        let consumer = self.consumer;
+        self.settle(|held| {
+            held.ack(&consumer.attached.queue.mapped, consumer.group, consumer.alone)?;
+            consumer.attached.queue.ring_producers(consumer.fenced);
+            Ok(())
+        })
+    }
+
+    /// Failed: once more after the group's backoff, or dead if it failed as often as it may.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn nack(self) -> Result<(), SettleError<Self>> {
+        let consumer = self.consumer;
+        self.settle(|held| held.fail(consumer, None))
+    }
+
+    /// Failed: once more after this time (at most a year), or dead if it failed as often as it may.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack), and `BadTime`.
+    pub fn nack_after(self, delay: Duration) -> Result<(), SettleError<Self>> {
+        let consumer = self.consumer;
+        self.checked(delay)?.settle(|held| held.fail(consumer, Some(delay.as_millis() as u64)))
+    }
+
+    /// Not now: once more at once, to anyone; not counted as a failure.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn release(self) -> Result<(), SettleError<Self>> {
+        self.defer(Duration::ZERO)
+    }
+
+    /// Not now: once more after this time (at most a year); not counted as a failure.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack), and `BadTime`.
+    pub fn defer(self, delay: Duration) -> Result<(), SettleError<Self>> {
+        let consumer = self.consumer;
+        self.checked(delay)?.settle(|held| {
+            let due_ms = clock::boot_ms() + delay.as_millis() as u64;
+            held.give_back(consumer, Return::Retry { due_ms, failures: held.lease.failures() })
+        })
+    }
+
+    /// Never again: a dead letter now, for this reason. The first 240 bytes of the last 64 reasons of a group are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`ack`](Self::ack).
+    pub fn reject(self, reason: &str) -> Result<(), SettleError<Self>> {
+        let consumer = self.consumer;
+        self.settle(|held| {
+            // The note first: a dead letter without its reason would be worse than a reason without its dead letter.
+            consumer.attached.queue.note(consumer.group, held.position, reason);
+            held.bury(consumer, REASON_REJECTED)
+        })
+    }
+
+    fn checked(self, delay: Duration) -> Result<Self, SettleError<Self>> {
+        if delay <= DELAY_MAX {
+            return Ok(self);
+        }
+        let failure = SettleFailure::BadTime { found: delay, least: Duration::ZERO, most: DELAY_MAX };
+        Err(SettleError { delivery: self, failure })
+    }
+
+    #[inline]
+    fn settle(mut self, how: impl FnOnce(Held) -> Result<(), LeaseLost>) -> Result<(), SettleError<Self>> {
+        if self.consumer.attached.store.forked() {
+            return Err(SettleError { delivery: self, failure: SettleFailure::Forked });
+        }
+        match how(self.held) {
+            Ok(()) => {
+                self.settled = true;
+                Ok(())
+            }
+            Err(LeaseLost) => {
+                self.settled = true;
+                self.consumer.attached.queue.count_stale_settle(self.consumer.group);
+                Err(SettleError { delivery: self, failure: SettleFailure::LeaseLost })
+            }
+        }
+    }
+
+    /// An owned copy of the message.
+    pub(crate) fn to_received(&self) -> Received {
+        let message = Message::new(self.payload().to_vec()).with_headers(self.headers().to_owned());
+        Received { position: self.held.position, message }
+    }
+}
+
+impl Drop for Delivery<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Body::Copied { buffer, .. } = &mut self.body {
+            self.consumer.keep(std::mem::take(buffer));
+        }
+        if self.consumer.attached.store.forked() {
+            return;
+        }
+        self.consumer.in_flight.set(self.consumer.in_flight.get() - 1);
+        if !self.settled {
+            // A lease that was lost meanwhile needs nothing.
+            let _ = self.held.fail(self.consumer, None);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Groups: how they are made and removed while the queue runs.
+//!
+//! Makers and removers take turns by a lock of the kernel on the queue file, which goes with its holder. Producers and consumers
+//! never wait for it.
+//!
+//! **Birth.** The group's ledger is reset and its bit set in `active`; from then on producers respect it. *Then* its
+//! start is read. A producer may have looked ahead before the bit was set, and reuse slots without asking the new group; but it looks ahead less than
+//! a lap, so the messages in those slots are older than the start. A group that begins with the oldest message wants just those: what
+//! lies before its `birth` is copied first and checked after. Death in between: the group is FORMING, and the next maker clears it away.
+//!
+//! **Removal.** LEAVING first, then a look at the records: a consumer writes its record first and then looks at
+//! the state, so one of the two sees the other. The group goes when the last record has gone; so no lease is left.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::attach::Role;
+use super::core::QueueCore;
+use crate::delivery::policy::{MAX_DELIVERIES_MAX, options_of};
+use crate::layout::NAME_MAX;
+use crate::layout::queue::{GroupWords, group};
+use crate::mapped::Mapped;
+use crate::memory::{Memory, Place};
+use crate::participant::store::StoreCore;
+use crate::ring::{Lease, lap_of, repair::find_tail};
+use crate::sys::files::{check_name, io_error, open_raw};
+use crate::sys::fork::{LockFile, pause_forks};
+use crate::sys::lock;
+use crate::{GroupOptions, Order, Removal, Start, StoreError};
+
+/// The group that every queue is made with.
+pub(crate) const DEFAULT: &str = "default";
+
+/// The byte of the queue file whose lock makers and removers of groups take.
+const ADMIN_BYTE: u64 = 1 << 62;
+
+/// How long they wait for each other.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl QueueCore {
+    /// The index of an active group.
+    pub(crate) fn find_group(&self, name: &str) -> Result<u8, StoreError> {
+        self.groups_in_use()
+            .find(|&index| name_of(self.mapped.group(index)) == name)
+            .ok_or_else(|| StoreError::NoSuchGroup { queue: self.name.clone(), group: name.to_owned() })
+    }
+
+    /// Makes a group.
+    pub(crate) fn add_group(
+        &self,
+        store: &Arc<StoreCore>,
+        name: &str,
+        options: &GroupOptions,
+    ) -> Result<(), StoreError> {
+        store.check_forked()?;
+        self.check_removed()?;
+        check_name(name)?;
+        check_options(options)?;
+        let _turn = self.admin_lock(store)?;
+        self.clear_forming();
+        if self.find_group(name).is_ok() {
+            return Err(StoreError::AlreadyExists { what: "group", name: name.to_owned() });
+        }
+        let limit = self.mapped.geometry().max_groups;
+        let free = (0..limit as u8).find(|&index| self.mapped.group(index).state.load(Acquire) == group::FREE);
+        let index = free.ok_or(StoreError::Exhausted {
+            what: "group of the queue",
+            limit: limit as usize,
+            hint: ": remove one, or create the queue with more max_groups",
+        })?;
+        form(&self.mapped, index, name, options);
+        Ok(())
+    }
+
+    /// Removes a group, when its last consumer has gone.
+    pub(crate) fn remove_group(
+        &self,
+        store: &Arc<StoreCore>,
+        name: &str,
+        removal: Removal,
+    ) -> Result<(), StoreError> {
+        store.check_forked()?;
+        self.check_removed()?;
+        let _turn = self.admin_lock(store)?;
+        self.clear_forming();
+        let index = self.find_group(name)?;
+        let words = self.mapped.group(index);
+        words.state.store(group::LEAVING, SeqCst);
+        if let Err(error) = self.wait_for_consumers(store, index, name, removal) {
+            words.state.store(group::ACTIVE, SeqCst);
+            return Err(error);
+        }
+        self.mapped.fetch_and(Place::Active, !(1 << index));
+        words.state.store(group::FREE, Release);
+        // Its undelivered messages held slots.
+        self.ring_everyone();
+        Ok(())
+    }
+
+    fn wait_for_consumers(
+        &self,
+        store: &Arc<StoreCore>,
+        index: u8,
+        name: &str,
+        removal: Removal,
+    ) -> Result<(), StoreError> {
+        let deadline = match removal {
+            Removal::IfUnused => Instant::now(),
+            Removal::WaitFor(longest) => {
+                self.ring_everyone();
+                Instant::now() + longest
+            }
+        };
+        loop {
+            store.recover_dead()?;
+            let user = self
+                .attachments()
+                .find(|(_, who)| matches!(who.role, Role::Consumer { group, .. } if group == index));
+            let Some((_, who)) = user else { return Ok(()) };
+            if Instant::now() >= deadline {
+                return Err(StoreError::InUse {
+                    what: "group",
+                    name: name.to_owned(),
+                    by: format!("{} consumes from it", store.describe(who.owner)),
+                });
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Clears away groups whose maker died. Under the admin lock, so that none is being made.
+    fn clear_forming(&self) {
+        for index in 0..self.mapped.geometry().max_groups as u8 {
+            let state = &self.mapped.group(index).state;
+            if state.load(Acquire) == group::FORMING {
+                self.mapped.fetch_and(Place::Active, !(1 << index));
+                state.store(group::FREE, Release);
+            }
+        }
+    }
+
+    fn admin_lock(&self, store: &StoreCore) -> Result<LockFile, StoreError> {
+        let path = store.queues.path().join(&self.name);
+        let mut pause = pause_forks().map_err(io_error("locking", &path))?;
+        let file = open_raw(&store.queues, &self.name, true).map_err(io_error("opening", &path))?;
+        let deadline = Instant::now() + ADMIN_PATIENCE;
+        while !lock::try_write(file.as_fd(), ADMIN_BYTE).map_err(io_error("locking", &path))? {
+            if Instant::now() >= deadline {
+                return Err(StoreError::InUse {
+                    what: "queue",
+                    name: self.name.clone(),
+                    by: "another process is making or removing a group".to_owned(),
+                });
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        LockFile::new(file, &mut pause).map_err(io_error("locking", &path))
+    }
+}
+
+/// Makes the first group of a queue that nobody sees yet.
+pub(crate) fn form_first(mapped: &Mapped, options: &GroupOptions) {
+    form(mapped, 0, DEFAULT, options);
+}
+
+/// Makes a group in a free place. Alone, by the admin lock.
+fn form(mapped: &Mapped, index: u8, name: &str, options: &GroupOptions) {
+    let words = mapped.group(index);
+    words.state.store(group::FORMING, SeqCst);
+    write_settings(words, name, options);
+    let start_at = |tail: u64| match options.start {
+        Start::Now => tail,
+        // What lies a lap behind may be there still.
+        Start::Oldest => tail.saturating_sub(mapped.capacity()).max(mapped.capacity()),
+    };
+    let first = start_at(find_tail(mapped));
+    reset_ledger(mapped, index, first);
+    words.start.store(first, Relaxed);
+    words.head.store(first, Relaxed);
+    mapped.fetch_or(Place::Active, 1 << index);
+    std::sync::atomic::fence(SeqCst);
+    let tail = find_tail(mapped);
+    words.birth.store(tail, Relaxed);
+    words.start.store(start_at(tail), Relaxed);
+    words.head.store(start_at(tail), Relaxed);
+    words.state.store(group::ACTIVE, Release);
+}
+
+fn write_settings(words: &GroupWords, name: &str, options: &GroupOptions) {
+    for (index, byte) in words.name.iter().enumerate() {
+        byte.store(name.as_bytes().get(index).copied().unwrap_or(0), Relaxed);
+    }
+    words.max_deliveries.store(options.max_deliveries.into(), Relaxed);
+    words.ordered.store((options.order == Order::Ordered).into(), Relaxed);
+    words.from_oldest.store((options.start == Start::Oldest).into(), Relaxed);
+    words.backoff_base_ms.store(options.backoff.base.as_millis() as u32, Relaxed);
+    words.backoff_cap_ms.store(options.backoff.cap.as_millis() as u32, Relaxed);
+    words.backoff_jitter.store(options.backoff.jitter_percent.into(), Relaxed);
+    for counter in [&words.expired, &words.recovered, &words.stale_settles, &words.notes_written] {
+        counter.store(0, Relaxed);
+    }
+    words.role.store(0, Relaxed);
+    words.attention.store(0, Relaxed);
+    words.sweep_at.store(0, Relaxed);
+}
+
+/// No message from `start` on was handed out.
+fn reset_ledger(mapped: &Mapped, index: u8, start: u64) {
+    let unborn = Lease::unborn(lap_of(start, mapped.capacity()));
+    for slot in 0..mapped.capacity() {
+        mapped.store(Place::Lease(index, slot), unborn.bits(), Relaxed);
+        mapped.store(Place::Due(index, slot), 0, Relaxed);
+        mapped.store(Place::Returned(index, slot / 64), 0, Relaxed);
+    }
+    for note in 0..crate::layout::queue::NOTES {
+        mapped.note(index, note).position.store(0, Relaxed);
+    }
+}
+
+/// Checks the bounds of a group's settings.
+pub(crate) fn check_options(options: &GroupOptions) -> Result<(), StoreError> {
+    let bad = |option, found: String, expected: &str| {
+        Err(StoreError::BadOption { option, found, expected: expected.to_owned() })
+    };
+    let longest = Duration::from_secs(24 * 60 * 60);
+    if options.max_deliveries > MAX_DELIVERIES_MAX {
+        return bad("max_deliveries", options.max_deliveries.to_string(), "0 (no limit) to 500");
+    }
+    if options.backoff.cap > longest {
+        return bad("backoff cap", format!("{:?}", options.backoff.cap), "at most 24 h");
+    }
+    if options.backoff.base > options.backoff.cap {
+        return bad("backoff base", format!("{:?}", options.backoff.base), "at most the backoff's cap");
+    }
+    if options.backoff.jitter_percent > 100 {
+        return bad("backoff jitter", options.backoff.jitter_percent.to_string(), "0 to 100 per cent");
+    }
+    Ok(())
+}
+
+/// A group's name. What is not UTF-8 was scribbled, and shows as such.
+pub(crate) fn name_of(words: &GroupWords) -> String {
+    let bytes: Vec<u8> = words.name[..NAME_MAX]
+        .iter()
+        .map(|byte| byte.load(Relaxed))
+        .take_while(|&byte| byte != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A group's settings.
+pub(crate) fn settings_of(queue: &QueueCore, index: u8) -> GroupOptions {
+    options_of(queue.mapped.group(index))
+}
