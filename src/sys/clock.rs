@@ -20,7 +20,11 @@ const SLACK_NS: i64 = NS_PER_MS / 10;
 
 /// Milliseconds since the host booted, time asleep included. The same in every time namespace.
 pub(crate) fn boot_ms() -> u64 {
-    let kept = kept();
+    in_ms(boot_ns(kept()))
+}
+
+/// The host's boot time; keeps its difference to the other clock up to date on the way.
+fn boot_ns(kept: &Kept) -> i64 {
     let boot = read(libc::CLOCK_BOOTTIME) - kept.offset_ns.load(Ordering::Relaxed);
     // The second reading follows the first, so this is at most the true difference, short of it by the time
     // in between. Keeping the greatest gets rid of the occasions when that time was long.
@@ -29,16 +33,13 @@ pub(crate) fn boot_ms() -> u64 {
     if difference > kept.boot_less_monotonic_ns.load(Ordering::Relaxed).saturating_add(SLACK_NS) {
         kept.boot_less_monotonic_ns.fetch_max(difference, Ordering::Relaxed);
     }
-    in_ms(boot)
+    boot
 }
 
 /// As [`boot_ms`], but a few nanoseconds cheap, and late: by at most [`tick_ms`], plus 1 ms. After the
 /// machine slept it stands still at its old difference until somebody in this process calls [`boot_ms`].
 pub(crate) fn coarse_ms() -> u64 {
     let difference = kept().boot_less_monotonic_ns.load(Ordering::Relaxed);
-    if difference == UNKNOWN {
-        return boot_ms();
-    }
     in_ms(read(libc::CLOCK_MONOTONIC_COARSE) + difference)
 }
 
@@ -74,9 +75,6 @@ pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     Ok(*ID.get_or_init(|| id))
 }
 
-/// The difference of the clocks before it was read.
-const UNKNOWN: i64 = i64::MIN;
-
 /// What is read once per process.
 struct Kept {
     /// What this time namespace adds to the host's `CLOCK_BOOTTIME`.
@@ -88,18 +86,34 @@ struct Kept {
     guard: Option<ForkGuard>,
 }
 
+impl Kept {
+    fn new() -> Kept {
+        let kept = Kept {
+            offset_ns: AtomicI64::new(0),
+            boot_less_monotonic_ns: AtomicI64::new(0),
+            guard: ForkGuard::new().ok(),
+        };
+        kept.fill();
+        kept
+    }
+
+    fn fill(&self) {
+        self.offset_ns.store(namespace_offset_ns(), Ordering::Relaxed);
+        self.boot_less_monotonic_ns.store(i64::MIN, Ordering::Relaxed);
+        // Once would do, but for a pause in the middle.
+        for _ in 0..8 {
+            boot_ns(self);
+        }
+    }
+}
+
 fn kept() -> &'static Kept {
     static KEPT: OnceLock<Kept> = OnceLock::new();
-    let kept = KEPT.get_or_init(|| Kept {
-        offset_ns: AtomicI64::new(namespace_offset_ns()),
-        boot_less_monotonic_ns: AtomicI64::new(UNKNOWN),
-        guard: ForkGuard::new().ok(),
-    });
+    let kept = KEPT.get_or_init(Kept::new);
     if let Some(guard) = &kept.guard
         && guard.forked()
     {
-        kept.offset_ns.store(namespace_offset_ns(), Ordering::Relaxed);
-        kept.boot_less_monotonic_ns.store(UNKNOWN, Ordering::Relaxed);
+        kept.fill();
         guard.rearm();
     }
     kept

@@ -53,13 +53,13 @@ impl ForkGuard {
     /// Whether this process is not the one that made the guard, but a child of it, however remote. One load.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
-        // Relaxed: the word is written before the guard is shared and by the kernel inside fork.
-        self.word().load(Ordering::Relaxed) != MINE
+        // Acquire: pairs with `rearm`.
+        self.word().load(Ordering::Acquire) != MINE
     }
 
-    /// Makes the guard the calling process's own.
+    /// Makes the guard the calling process's own. Whoever sees that sees what was written before it.
     pub(crate) fn rearm(&self) {
-        self.word().store(MINE, Ordering::Relaxed);
+        self.word().store(MINE, Ordering::Release);
     }
 
     fn word(&self) -> &AtomicU32 {
