@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! offset  size      what
-//! 0       1         tag: 1 type, 2 correlation id, 3 content type, 4 trace parent, 5 trace state, 6 user header
+//! 0       1         tag: 1 type, 2 correlation id, 3 content type, 4 trace parent, 5 trace state,
+//!                   6 user header
 //! 1       1         length of the name: 0 for tags 1 to 5, 1 to 255 for tag 6
 //! 2       2         length of the value, little endian
 //! 4       n         the name, UTF-8
@@ -17,15 +18,10 @@
 //! Readers skip tags they do not know.
 //!
 //! **Reading distrusts.** The bytes come out of memory that another process may have scribbled over, so
-//! everything is checked against the bounds of the block: the first field that does not fit into it, or breaks the rule
-//! on names, ends the block, and a text that is not UTF-8 reads as absent. Nothing panics and nothing is
-//! allocated. **Writing trusts the caller with its own memory** and never fails: what the format cannot hold
-//! is remembered as a [`Problem`], which publishing reports.
-
-use std::collections::HashMap;
-use std::fmt;
-
-use serde::ser::{Serialize, SerializeMap, Serializer};
+//! everything is checked against the bounds of the block: the first field that does not fit into it, or
+//! breaks the rule on names, ends the block, and a text that is not UTF-8 reads as absent. Nothing panics
+//! and nothing is allocated. **Writing trusts the caller with its own memory** and never fails: what the
+//! format cannot hold is remembered as a [`Problem`], which publishing reports.
 
 use crate::PublishFailure;
 
@@ -157,22 +153,10 @@ impl Headers {
     }
 }
 
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.view().fmt(f)
-    }
-}
-
-impl Serialize for Headers {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.view().serialize(serializer)
-    }
-}
-
 /// The headers of a message or a delivery, to be read.
 ///
-/// Reading allocates nothing and looks through the headers from the first on, so keep a value that is needed often.
-/// What another process has damaged reads as absent.
+/// Reading allocates nothing and looks through the headers from the first on, so keep a value that is needed
+/// often. What another process has damaged reads as absent.
 ///
 /// Serializes as an object with the keys `type`, `correlation_id`, `content_type`, `traceparent`,
 /// `tracestate` and `headers`, without those that are not set. `headers` maps the user headers' names to
@@ -260,7 +244,7 @@ impl<'a> HeadersRef<'a> {
     }
 
     /// The headers of tags 1 to 5, with the keys they are shown under.
-    fn standards(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
+    pub(super) fn standards(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
         let all = [
             ("type", self.message_type()),
             ("correlation_id", self.correlation_id()),
@@ -269,59 +253,6 @@ impl<'a> HeadersRef<'a> {
             ("tracestate", self.tracestate()),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key, value?)))
-    }
-}
-
-impl fmt::Debug for HeadersRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.standards()).entries(self.user()).finish()
-    }
-}
-
-impl Serialize for HeadersRef<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_map(None)?;
-        for (key, value) in self.standards() {
-            object.serialize_entry(key, value)?;
-        }
-        let user = UserHeaders::of(self);
-        if !user.names.is_empty() {
-            object.serialize_entry("headers", &user)?;
-        }
-        object.end()
-    }
-}
-
-/// The user headers, each name once.
-struct UserHeaders<'a> {
-    names: Vec<&'a str>,
-    values: HashMap<&'a str, Vec<&'a str>>,
-}
-
-impl<'a> UserHeaders<'a> {
-    fn of(headers: &HeadersRef<'a>) -> UserHeaders<'a> {
-        let mut user = UserHeaders { names: Vec::new(), values: HashMap::new() };
-        for (name, value) in headers.user() {
-            let values = user.values.entry(name).or_default();
-            if values.is_empty() {
-                user.names.push(name);
-            }
-            values.push(value);
-        }
-        user
-    }
-}
-
-impl Serialize for UserHeaders<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_map(Some(self.names.len()))?;
-        for name in &self.names {
-            match self.values[name].as_slice() {
-                [value] => object.serialize_entry(name, value)?,
-                values => object.serialize_entry(name, values)?,
-            }
-        }
-        object.end()
     }
 }
 
@@ -461,9 +392,10 @@ mod tests {
     fn what_cannot_be_encoded_is_reported() {
         let mut headers = Headers::new();
         headers.set(tag::TYPE, &"t".repeat(1 << 20));
-        assert!(
-            matches!(headers.failure(), Some(PublishFailure::HeadersTooLarge { found, .. }) if found >= 1 << 20)
-        );
+        match headers.failure() {
+            Some(PublishFailure::HeadersTooLarge { found, .. }) => assert!(found >= 1 << 20),
+            other => panic!("{other:?}"),
+        }
         for (name, len) in [(String::new(), 0), ("n".repeat(256), 256)] {
             let mut headers = Headers::new();
             headers.add(&name, "v");
@@ -474,24 +406,6 @@ mod tests {
         let mut headers = Headers::new();
         headers.add(&"n".repeat(255), "v");
         assert!(headers.failure().is_none());
-    }
-
-    #[test]
-    fn as_json() {
-        let mut headers = Headers::new();
-        assert_eq!(serde_json::to_string(&headers).expect("json"), "{}");
-        for (tag, value) in (tag::TYPE..=tag::TRACESTATE).zip(["t", "id", "text/plain", "00-1", "a=b"]) {
-            headers.set(tag, value);
-        }
-        for (name, value) in [("b", "1"), ("a", "2"), ("b", "\"")] {
-            headers.add(name, value);
-        }
-        let expected = concat!(
-            r#"{"type":"t","correlation_id":"id","content_type":"text/plain","traceparent":"00-1","#,
-            r#""tracestate":"a=b","headers":{"b":["1","\""],"a":"2"}}"#
-        );
-        assert_eq!(serde_json::to_string(&headers).expect("json"), expected);
-        assert!(format!("{headers:?}").contains(r#""type": "t""#));
     }
 
     proptest! {

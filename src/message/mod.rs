@@ -4,6 +4,7 @@
 //! are: [`Payload`] says what all of these have in common. The headers' format is in [`headers`].
 
 pub(crate) mod headers;
+mod show;
 
 use serde::Serialize;
 
@@ -24,9 +25,9 @@ pub use crate::message::headers::{Headers, HeadersRef};
 /// assert_eq!(message.headers().get("tenant"), Some("blue"));
 /// ```
 ///
-/// Names and values of headers may be any text: a name has 1 to 255 bytes, and all headers together have at most
-/// 65,528 encoded (4 bytes each, plus names and values). What is longer is not found out here but when
-/// the message is published, with [`PublishFailure::BadHeaderName`] or
+/// Names and values of headers may be any text: a name has 1 to 255 bytes, and all headers together have at
+/// most 65,528 when encoded (4 bytes each, plus names and values). What is longer is not found out here but
+/// when the message is published, with [`PublishFailure::BadHeaderName`] or
 /// [`PublishFailure::HeadersTooLarge`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {

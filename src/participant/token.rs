@@ -14,12 +14,12 @@
 //! which another namespace or a reuse makes wrong, and no heartbeat, which a pause makes wrong.
 //!
 //! Step 3 fails on overlayfs, whose mappings hold the file below instead. There the descriptor is kept open
-//! instead, in a [`LockFile`], which a forked child closes. The difference is one case: a child made by a
+//! in a [`LockFile`], which a forked child closes. The difference is one case: a child made by a
 //! bare `clone` system call, past the C library and its fork hooks, keeps its dead parent's token alive
 //! until it ends or execs.
 //!
-//! Whoever **recovers** the work of a dead `i` holds a **read** lock on the same byte ([`begin_recovery`]): several
-//! may do so at once, since every step of a recovery is a compare-and-swap, and a paused one stops
+//! Whoever **recovers** the work of a dead `i` holds a **read** lock on the same byte ([`begin_recovery`]):
+//! several may do so at once, since every step of a recovery is a compare-and-swap, and a paused one stops
 //! nobody. While any of them is at it, nobody can take the index anew.
 
 use std::fs::File;
@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use crate::StoreError;
 use crate::sys::files::{Dir, io_error, open_raw};
-use crate::sys::fork::{ForkGuard, ForkPause, LockFile, page_size, pause_forks};
+use crate::sys::fork::{ForkGuard, ForkPause, LockFile, pause_forks};
 use crate::sys::lock;
 use crate::sys::mapping::Mapping;
 
@@ -111,7 +111,8 @@ fn take(dir: &Dir, control_name: &str, index: u16, pin: Pin) -> io::Result<Optio
         let hold = Hold::Descriptor(LockFile::new(file, &mut pause)?);
         return Ok(Some(Token { hold, file: id }));
     }
-    let mapping = Mapping::map_read_only(&file, page_size(), Arc::new(ForkGuard::new()?))?;
+    // One byte is one page.
+    let mapping = Mapping::map_read_only(&file, 1, Arc::new(ForkGuard::new()?))?;
     drop(file);
     let probe = open_raw(dir, control_name, false)?;
     if lock::write_locked(probe.as_fd(), byte_of(index))? {

@@ -70,7 +70,7 @@ impl ForkGuard {
 }
 
 /// Bytes of a page.
-pub(crate) fn page_size() -> usize {
+fn page_size() -> usize {
     // SAFETY: sysconf reads a constant of the system and touches no memory of ours.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).unwrap_or(4096)
