@@ -281,6 +281,15 @@ pub(crate) fn file_system_check(dir: &Dir) -> Result<(), StoreError> {
     }
 }
 
+/// File systems whose mappings hold the very file they were made through, by their magic numbers: tmpfs,
+/// ext2 to ext4, XFS, Btrfs and F2FS. Those of stacked ones hold a file of the layer below.
+const MAPPING_HOLDS_FILE: [u32; 5] = [0x0102_1994, 0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
+
+/// Whether it is known that a mapping of a file of this directory keeps the open file, and so its locks.
+pub(crate) fn mapping_holds_file(dir: &Dir) -> io::Result<bool> {
+    Ok(MAPPING_HOLDS_FILE.contains(&(fstatfs(dir)?.filesystem_type().0 as u32)))
+}
+
 /// Refuses a name that no store, queue or group can have.
 pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
