@@ -242,6 +242,12 @@ pub enum PublishFailure {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A user header's name is empty or too long.
+    #[error("a header's name is {found} bytes, 1 to 255 can be: shorten the name, or put it into the payload")]
+    BadHeaderName {
+        /// Bytes of the name.
+        found: usize,
+    },
     /// The file system has no room for the message's extent.
     #[error("no space left for a message of {bytes} bytes: free space on the file system of the store")]
     NoSpace {

@@ -1,21 +1,20 @@
 //! Ringway hands work from process to process on one host.
-#![warn(missing_docs)]
 
 mod consumer;
 mod delivery;
 mod error;
+mod layout;
+mod mapped;
 #[doc(hidden)]
 pub mod memory;
 mod message;
 mod options;
-#[allow(dead_code)]
 mod participant;
 mod producer;
 mod queue;
 #[doc(hidden)]
 pub mod ring;
 mod store;
-#[allow(dead_code)]
 mod sys;
 
 pub use consumer::{Consumer, ConsumerBuilder, Messages};

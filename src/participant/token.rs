@@ -13,13 +13,17 @@
 //! and goes at exec and at death, when the kernel has torn the address space down. There is no process id,
 //! which another namespace or a reuse makes wrong, and no heartbeat, which a pause makes wrong.
 //!
-//! Step 3 fails on overlayfs, whose mappings hold the file below instead. There the descriptor is kept open
-//! instead, in a [`LockFile`], which a forked child closes. The difference is one case: a child made by a
-//! bare `clone` system call, past the C library and its fork hooks, keeps its dead parent's token alive
-//! until it ends or execs.
+//! Step 3 fails on overlayfs, whose mappings hold the file of the layer below. There the descriptor is kept
+//! open, in a [`LockFile`], which a forked child closes. Step 3 alone would not do: a child that
+//! `posix_spawn` is about to make has a copy of the descriptor until it execs, and while it does, the byte
+//! reads locked although the mapping does not hold it. So the file system must also be one that is known to.
 //!
-//! Whoever **recovers** the work of a dead `i` holds a **read** lock on the same byte ([`begin_recovery`]): several
-//! may do so at once, since every step of a recovery is a compare-and-swap, and a paused one stops
+//! What is left is one case: a child made by a bare `clone` system call, past the C library and its fork
+//! hooks, that does not exec. Made during steps 1 and 2, or any time where the descriptor is kept, it keeps
+//! its dead parent's token alive until it ends.
+//!
+//! Whoever **recovers** the work of a dead `i` holds a **read** lock on the same byte ([`begin_recovery`]):
+//! several may do so at once, since every step of a recovery is a compare-and-swap, and a paused one stops
 //! nobody. While any of them is at it, nobody can take the index anew.
 
 use std::fs::File;
@@ -29,8 +33,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use crate::StoreError;
-use crate::sys::files::{Dir, io_error, open_raw};
-use crate::sys::fork::{ForkGuard, ForkPause, LockFile, page_size, pause_forks};
+use crate::sys::files::{Dir, io_error, mapping_holds_file, open_raw};
+use crate::sys::fork::{ForkGuard, ForkPause, LockFile, pause_forks};
 use crate::sys::lock;
 use crate::sys::mapping::Mapping;
 
@@ -75,8 +79,10 @@ impl Token {
     /// Becomes participant `index`. `None` if somebody holds the byte: a living participant, or one
     /// who recovers a dead one.
     pub(crate) fn take(dir: &Dir, control_name: &str, index: u16) -> Result<Option<Token>, StoreError> {
-        let doing = io_error("taking a participant's lock in", &dir.path().join(control_name));
-        take(dir, control_name, index, Pin::Mapping).map_err(doing)
+        let pin = |holds| if holds { Pin::Mapping } else { Pin::Descriptor };
+        mapping_holds_file(dir)
+            .and_then(|holds| take(dir, control_name, index, pin(holds)))
+            .map_err(io_error("taking a participant's lock in", &dir.path().join(control_name)))
     }
 
     /// Whether the token needs no descriptor.
@@ -108,10 +114,11 @@ fn take(dir: &Dir, control_name: &str, index: u16, pin: Pin) -> io::Result<Optio
     }
     let id = FileId::of(&file)?;
     if pin == Pin::Descriptor {
-        let hold = Hold::Descriptor(LockFile::new(file, &mut pause)?);
+        let hold = Hold::Descriptor(LockFile::new(file, byte_of(index), &mut pause)?);
         return Ok(Some(Token { hold, file: id }));
     }
-    let mapping = Mapping::map_read_only(&file, page_size(), Arc::new(ForkGuard::new()?))?;
+    // One byte is one page.
+    let mapping = Mapping::map_read_only(&file, 1, Arc::new(ForkGuard::new()?))?;
     drop(file);
     let probe = open_raw(dir, control_name, false)?;
     if lock::write_locked(probe.as_fd(), byte_of(index))? {
@@ -161,5 +168,223 @@ pub(crate) fn begin_recovery(dir: &Dir, control_name: &str, index: u16) -> io::R
     if !lock::try_read(file.as_fd(), byte_of(index))? {
         return Ok(None);
     }
-    Ok(Some(RecoveryGuard { _lock: LockFile::new(file, &mut pause)? }))
+    Ok(Some(RecoveryGuard { _lock: LockFile::new(file, byte_of(index), &mut pause)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::waitpid;
+    use nix::unistd::{ForkResult, Pid, fork, pause};
+    use std::fs;
+    use std::io::{BufRead, BufReader, Read};
+    use std::path::Path;
+    use std::process::{Child, ChildStdout, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    const CONTROL: &str = "control";
+
+    /// Where the child process of these tests finds its store, and how it pins.
+    const STORE: &str = "RINGWAY_TOKEN_TEST_STORE";
+    const PIN: &str = "RINGWAY_TOKEN_TEST_PIN";
+    const THEN: &str = "RINGWAY_TOKEN_TEST_THEN";
+
+    fn store() -> (tempfile::TempDir, Dir) {
+        // Where stores lie by default.
+        let place = tempfile::tempdir_in("/dev/shm").expect("directory");
+        fs::write(place.path().join(CONTROL), [0; 4096]).expect("write");
+        let dir = Dir::open(place.path()).expect("open");
+        (place, dir)
+    }
+
+    fn probe(dir: &Dir) -> Probe {
+        Probe::open(dir, CONTROL).expect("probe")
+    }
+
+    fn is_dead(dir: &Dir, index: u16) -> bool {
+        probe(dir).is_dead(index).expect("is_dead")
+    }
+
+    /// Waits until `index` is dead.
+    fn await_death(dir: &Dir, index: u16) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let probe = probe(dir);
+        while !probe.is_dead(index).expect("is_dead") {
+            assert!(Instant::now() < deadline, "the lock of {index} is still held");
+            std::thread::yield_now();
+        }
+    }
+
+    /// A process of its own that is participant 7.
+    struct Holder {
+        process: Child,
+        output: BufReader<ChildStdout>,
+    }
+
+    impl Holder {
+        /// Starts one that takes its token with this pin, then does as `then` says.
+        fn start(store: &Path, pin: &str, then: &str) -> Holder {
+            let mut process = Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "participant::token::tests::holder_process", "--nocapture"])
+                .envs([(STORE, store.as_os_str()), (PIN, pin.as_ref()), (THEN, then.as_ref())])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("start the holder");
+            let mut output = BufReader::new(process.stdout.take().expect("its output"));
+            let mut line = String::new();
+            while !line.contains("holding") {
+                line.clear();
+                assert_ne!(output.read_line(&mut line).expect("read"), 0, "the holder ended early");
+            }
+            Holder { process, output }
+        }
+
+        fn signal(&self, signal: Signal) {
+            kill(self.pid(), signal).expect("kill");
+        }
+
+        fn pid(&self) -> Pid {
+            Pid::from_raw(i32::try_from(self.process.id()).expect("pid"))
+        }
+
+        fn kill(mut self) {
+            self.process.kill().expect("kill");
+            self.process.wait().expect("wait");
+        }
+    }
+
+    /// Not a test by itself: the body of the processes that the tests start.
+    #[test]
+    fn holder_process() {
+        let Some(store) = std::env::var_os(STORE) else { return };
+        let pin =
+            if std::env::var(PIN).as_deref() == Ok("descriptor") { Pin::Descriptor } else { Pin::Mapping };
+        let dir = Dir::open(store).expect("open");
+        let token = take(&dir, CONTROL, 7, pin).expect("take").expect("free");
+        println!("\nholding");
+        match std::env::var(THEN).as_deref() {
+            Ok("exec") => {
+                let error = std::os::unix::process::CommandExt::exec(
+                    Command::new("/bin/sh").args(["-c", "echo execed; read line"]),
+                );
+                panic!("{error}");
+            }
+            Ok("fork") => {
+                // SAFETY: the child only waits to be killed.
+                match unsafe { fork() }.expect("fork") {
+                    ForkResult::Child => loop {
+                        pause();
+                    },
+                    ForkResult::Parent { child } => println!("forked {child}"),
+                }
+            }
+            _ => {}
+        }
+        // Until the starter goes away or says so.
+        let _ = std::io::stdin().read(&mut [0]);
+        drop(token);
+    }
+
+    #[test]
+    fn a_token_holds_without_a_descriptor_until_it_is_dropped() {
+        let (_place, dir) = store();
+        assert!(is_dead(&dir, 3), "never taken");
+        let token = Token::take(&dir, CONTROL, 3).expect("take").expect("free");
+        assert_eq!(token.file_id(), probe(&dir).file_id().expect("file id"));
+        assert!(token.pinned_by_mapping());
+        assert!(!is_dead(&dir, 3));
+        assert!(is_dead(&dir, 2) && is_dead(&dir, 4), "the neighbours are not held");
+        assert!(Token::take(&dir, CONTROL, 3).expect("take").is_none());
+        assert!(!is_dead(&dir, 3), "closing another descriptor of the file does not free it");
+        drop(token);
+        // A process that another test spawns may have a copy of the descriptor until it execs.
+        await_death(&dir, 3);
+        assert!(Token::take(&dir, CONTROL, 3).expect("take").is_some());
+    }
+
+    #[test]
+    fn the_fall_back_holds_by_its_descriptor() {
+        let (_place, dir) = store();
+        let token = take(&dir, CONTROL, 3, Pin::Descriptor).expect("take").expect("free");
+        assert!(!token.pinned_by_mapping());
+        assert!(!is_dead(&dir, 3));
+        drop(token);
+        assert!(is_dead(&dir, 3));
+    }
+
+    #[test]
+    fn a_killed_process_is_dead_and_a_paused_one_is_not() {
+        for pin in ["mapping", "descriptor"] {
+            let (place, dir) = store();
+            let holder = Holder::start(place.path(), pin, "wait");
+            assert!(!is_dead(&dir, 7));
+            holder.signal(Signal::SIGSTOP);
+            let stopped = Some(nix::sys::wait::WaitPidFlag::WUNTRACED);
+            waitpid(holder.pid(), stopped).expect("waitpid");
+            assert!(!is_dead(&dir, 7), "pinned by {pin}");
+            assert!(Token::take(&dir, CONTROL, 7).expect("take").is_none());
+            assert!(begin_recovery(&dir, CONTROL, 7).expect("recovery").is_none());
+            holder.signal(Signal::SIGCONT);
+            assert!(!is_dead(&dir, 7));
+            holder.kill();
+            await_death(&dir, 7);
+        }
+    }
+
+    #[test]
+    fn a_forked_child_does_not_inherit_it() {
+        for pin in ["mapping", "descriptor"] {
+            let (place, dir) = store();
+            let mut holder = Holder::start(place.path(), pin, "fork");
+            let mut line = String::new();
+            holder.output.read_line(&mut line).expect("read");
+            let child: i32 = line.trim().trim_start_matches("forked ").parse().expect("pid of the child");
+            assert!(!is_dead(&dir, 7), "the fork does not take it away either");
+            holder.kill();
+            await_death(&dir, 7);
+            kill(Pid::from_raw(child), None).expect("the child outlives its parent");
+            kill(Pid::from_raw(child), Signal::SIGKILL).expect("kill");
+        }
+    }
+
+    #[test]
+    fn exec_ends_it() {
+        for pin in ["mapping", "descriptor"] {
+            let (place, dir) = store();
+            let mut holder = Holder::start(place.path(), pin, "exec");
+            let mut line = String::new();
+            holder.output.read_line(&mut line).expect("read");
+            assert_eq!(line, "execed\n");
+            assert!(is_dead(&dir, 7), "pinned by {pin}");
+            holder.kill();
+        }
+    }
+
+    #[test]
+    fn recoverers_share_and_keep_the_index_from_being_taken() {
+        let (_place, dir) = store();
+        let one = begin_recovery(&dir, CONTROL, 7).expect("recovery").expect("dead");
+        let two = begin_recovery(&dir, CONTROL, 7).expect("recovery").expect("dead");
+        assert!(is_dead(&dir, 7), "a recoverer is not the participant");
+        assert!(Token::take(&dir, CONTROL, 7).expect("take").is_none());
+        drop(one);
+        assert!(Token::take(&dir, CONTROL, 7).expect("take").is_none());
+        drop(two);
+        let token = Token::take(&dir, CONTROL, 7).expect("take").expect("free");
+        assert!(begin_recovery(&dir, CONTROL, 7).expect("recovery").is_none());
+        drop(token);
+    }
+
+    #[test]
+    fn a_store_without_a_control_file_is_an_error() {
+        let place = tempfile::tempdir().expect("directory");
+        let dir = Dir::open(place.path()).expect("open");
+        match Token::take(&dir, CONTROL, 1) {
+            Err(StoreError::Io { path, .. }) => assert_eq!(path, place.path().join(CONTROL)),
+            other => panic!("{other:?}"),
+        }
+        assert!(Probe::open(&dir, CONTROL).is_err());
+    }
 }

@@ -2,9 +2,9 @@
 //!
 //! It is made under a temporary name, filled, given its place on the file system and synced there, and only
 //! then gets its name; of two creators one wins, and the other is told that the file exists. All the while
-//! the creator holds a write lock on the first byte of the temporary. A temporary whose lock is free belongs to
-//! a dead creator and may be removed. One creator is told apart wrongly: it has made its temporary
-//! but not locked it yet. It finds that out when it locks (the lock is taken, or no name is left)
+//! the creator holds a write lock on the first byte of the temporary. A temporary whose lock is free belongs
+//! to a dead creator and may be removed. One living creator looks dead: the one that has made its temporary
+//! and not locked it yet. It finds out when it does (the lock is taken, or the file has no name any more),
 //! and starts again.
 
 use std::collections::hash_map::RandomState;

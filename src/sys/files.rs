@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::dir as nix_dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, OpenHow, ResolveFlag, fallocate, openat, openat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
 
@@ -64,12 +64,12 @@ impl Dir {
         let dir = Dir::create(path, 0o700)?;
         let found = dir.metadata()?;
         let me = geteuid().as_raw();
-        if found.uid() != me {
-            let what = format!("it belongs to user {}, not to {me}: choose another path", found.uid());
+        if found.st_uid != me {
+            let what = format!("it belongs to user {}, not to {me}: choose another path", found.st_uid);
             return Err(StoreError::Unsafe { path: dir.path, what });
         }
-        if found.mode() & 0o077 != 0 {
-            let what = format!("others can enter it (mode {:03o}): `chmod 700` it", found.mode() & 0o777);
+        if found.st_mode & 0o077 != 0 {
+            let what = format!("others can enter it (mode {:03o}): `chmod 700` it", found.st_mode & 0o777);
             return Err(StoreError::Unsafe { path: dir.path, what });
         }
         Ok(dir)
@@ -126,12 +126,11 @@ impl Dir {
     /// not everyone may write to it.
     pub(crate) fn check_safe(&self, policy: &OpenPolicy) -> Result<(), StoreError> {
         let found = self.metadata()?;
-        check_owner_and_mode(&self.path, found.uid(), found.mode(), policy)
+        check_owner_and_mode(&self.path, found.st_uid, found.st_mode, policy)
     }
 
-    fn metadata(&self) -> Result<std::fs::Metadata, StoreError> {
-        let of_copy = || File::from(self.fd.try_clone()?).metadata();
-        of_copy().map_err(io_error("looking at", &self.path))
+    fn metadata(&self) -> Result<FileStat, StoreError> {
+        fstat(&self.fd).map_err(|error| io_error("looking at", &self.path)(error.into()))
     }
 
     fn create_at(at: BorrowedFd<'_>, name: &Path, path: PathBuf, mode: u32) -> Result<Dir, StoreError> {
@@ -192,10 +191,10 @@ pub(crate) fn open_raw(dir: &Dir, name: &str, writable: bool) -> io::Result<File
     let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let resolve =
         ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_BENEATH;
-    loop {
+    for _ in 0..OPEN_TRIES {
         match openat2(&dir.fd, name, OpenHow::new().flags(flags).resolve(resolve)) {
             Ok(fd) => return Ok(fd.into()),
-            // EAGAIN: something on the way was renamed meanwhile.
+            // EAGAIN: something on the way was renamed meanwhile, or somebody has a lease on the file.
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             // An old kernel, or a sandbox that does not know the call. A plain name has no way to lead astray
             // but a link, which O_NOFOLLOW refuses.
@@ -205,7 +204,11 @@ pub(crate) fn open_raw(dir: &Dir, name: &str, writable: bool) -> io::Result<File
             Err(error) => return Err(error.into()),
         }
     }
+    Err(Errno::EAGAIN.into())
 }
+
+/// How often an open is tried that says "again".
+const OPEN_TRIES: u32 = 64;
 
 fn check_owner_and_mode(path: &Path, uid: u32, mode: u32, policy: &OpenPolicy) -> Result<(), StoreError> {
     let path = || path.to_path_buf();
@@ -278,6 +281,15 @@ pub(crate) fn file_system_check(dir: &Dir) -> Result<(), StoreError> {
     }
 }
 
+/// File systems whose mappings hold the very file they were made through, by their magic numbers: tmpfs,
+/// ext2 to ext4, XFS, Btrfs and F2FS. Those of stacked ones hold a file of the layer below.
+const MAPPING_HOLDS_FILE: [u32; 5] = [0x0102_1994, 0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
+
+/// Whether it is known that a mapping of a file of this directory keeps the open file, and so its locks.
+pub(crate) fn mapping_holds_file(dir: &Dir) -> io::Result<bool> {
+    Ok(MAPPING_HOLDS_FILE.contains(&(fstatfs(dir)?.filesystem_type().0 as u32)))
+}
+
 /// Refuses a name that no store, queue or group can have.
 pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -300,7 +312,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
 }
 
 /// Wraps a system error, for `map_err`.
-pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_path_buf();
     move |source| StoreError::Io { doing, path, source }
 }

@@ -12,18 +12,21 @@
 //! ([`ForkPause`]), and so does the hook before the fork: no fork falls into the middle.
 //!
 //! The hook runs for `fork` and everything made of it. It does not run for a bare `clone` system call
-//! made past the C library, nor for `vfork` and `posix_spawn`; the children of those last exec at once,
-//! which closes the descriptors.
+//! made past the C library, nor for `vfork` and `posix_spawn`; the children of those last exec soon, which
+//! closes the descriptors. Until then they share the lock, which is why a lock is given up by unlocking,
+//! for all who share it, and not by closing alone.
 
 use std::cell::UnsafeCell;
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
+
+use crate::sys::lock;
 
 /// What a guard's page holds in the process that made it.
 const MINE: u32 = 1;
@@ -53,13 +56,13 @@ impl ForkGuard {
     /// Whether this process is not the one that made the guard, but a child of it, however remote. One load.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
-        // Relaxed: the word is written before the guard is shared and by the kernel inside fork.
-        self.word().load(Ordering::Relaxed) != MINE
+        // Acquire: pairs with `rearm`.
+        self.word().load(Ordering::Acquire) != MINE
     }
 
-    /// Makes the guard the calling process's own.
+    /// Makes the guard the calling process's own. Whoever sees that sees what was written before it.
     pub(crate) fn rearm(&self) {
-        self.word().store(MINE, Ordering::Relaxed);
+        self.word().store(MINE, Ordering::Release);
     }
 
     fn word(&self) -> &AtomicU32 {
@@ -70,7 +73,7 @@ impl ForkGuard {
 }
 
 /// Bytes of a page.
-pub(crate) fn page_size() -> usize {
+fn page_size() -> usize {
     // SAFETY: sysconf reads a constant of the system and touches no memory of ours.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).unwrap_or(4096)
@@ -90,31 +93,21 @@ pub(crate) fn pause_forks() -> io::Result<ForkPause> {
     Ok(ForkPause { listed: lock_list() })
 }
 
-/// An open file that carries a lock and so is closed in a forked child. It derefs to no [`File`] on
-/// purpose: a duplicate would escape the list.
+/// An open file that carries a lock on one byte and so is closed in a forked child. It gives no [`File`] out
+/// on purpose: a duplicate would escape the list.
 #[derive(Debug)]
 pub(crate) struct LockFile {
     file: ManuallyDrop<File>,
+    byte: u64,
     guard: ForkGuard,
 }
 
 impl LockFile {
-    /// Lists `file`, which must have been opened under this same pause.
-    pub(crate) fn new(file: File, pause: &mut ForkPause) -> io::Result<LockFile> {
+    /// Lists `file`, which must have been opened and locked at `byte` under this same pause.
+    pub(crate) fn new(file: File, byte: u64, pause: &mut ForkPause) -> io::Result<LockFile> {
         let guard = ForkGuard::new()?;
         pause.listed.push(file.as_raw_fd());
-        Ok(LockFile { file: ManuallyDrop::new(file), guard })
-    }
-
-    /// The open file.
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-}
-
-impl AsFd for LockFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        Ok(LockFile { file: ManuallyDrop::new(file), byte, guard })
     }
 }
 
@@ -124,6 +117,8 @@ impl Drop for LockFile {
             // The hook closed it, and the number may be somebody else's by now.
             return;
         }
+        // Should it fail, closing does the same, if later.
+        let _ = lock::unlock(self.file.as_fd(), self.byte);
         let number = self.file.as_raw_fd();
         let mut listed = lock_list();
         listed.retain(|fd| *fd != number);
@@ -229,11 +224,28 @@ mod tests {
     #[test]
     fn a_lock_file_is_closed_in_a_child_and_only_there() {
         let mut pause = pause_forks().expect("hook");
-        let held = LockFile::new(tempfile::tempfile().expect("file"), &mut pause).expect("list");
+        let held = LockFile::new(tempfile::tempfile().expect("file"), 0, &mut pause).expect("list");
         drop(pause);
-        let is_open = || nix::fcntl::fcntl(&held, nix::fcntl::FcntlArg::F_GETFD).is_ok();
+        let is_open = || nix::fcntl::fcntl(held.file.as_fd(), nix::fcntl::FcntlArg::F_GETFD).is_ok();
         assert!(is_open());
         assert!(answer_of_child(|| !is_open()));
         assert!(is_open());
+    }
+
+    #[test]
+    fn dropping_a_lock_file_unlocks_for_those_who_share_it() {
+        let place = tempfile::NamedTempFile::new().expect("file");
+        let open = || File::options().read(true).write(true).open(place.path()).expect("open");
+        let (file, other) = (open(), open());
+        // As in a child that was made past the hook.
+        let shared = file.try_clone().expect("duplicate");
+        let mut pause = pause_forks().expect("hook");
+        assert!(lock::try_write(file.as_fd(), 5).expect("lock"));
+        let held = LockFile::new(file, 5, &mut pause).expect("list");
+        drop(pause);
+        assert!(lock::locked(other.as_fd(), 5).expect("probe"));
+        drop(held);
+        assert!(!lock::locked(other.as_fd(), 5).expect("probe"));
+        drop(shared);
     }
 }
