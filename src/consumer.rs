@@ -212,7 +212,9 @@ impl ConsumerBuilder {
 enum Look {
     Message(Leased),
     /// Nothing, and nothing before this time (milliseconds since boot) unless somebody publishes.
-    Nothing { until_ms: Option<u64> },
+    Nothing {
+        until_ms: Option<u64>,
+    },
 }
 
 impl Consumer {

@@ -243,7 +243,9 @@ pub enum PublishFailure {
         limit: usize,
     },
     /// A user header's name is empty or too long.
-    #[error("a header's name is {found} bytes, 1 to 255 can be: shorten the name, or put it into the payload")]
+    #[error(
+        "a header's name is {found} bytes, 1 to 255 can be: shorten the name, or put it into the payload"
+    )]
     BadHeaderName {
         /// Bytes of the name.
         found: usize,

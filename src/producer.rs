@@ -194,7 +194,11 @@ impl Producer {
     }
 
     #[inline]
-    fn publish_by<M: Payload>(&self, message: M, patience: Option<Patience>) -> Result<Receipt, PublishError<M>> {
+    fn publish_by<M: Payload>(
+        &self,
+        message: M,
+        patience: Option<Patience>,
+    ) -> Result<Receipt, PublishError<M>> {
         match self.put(&message, patience) {
             Ok(position) => {
                 self.attached.queue.ring_consumers(self.fenced);
@@ -246,7 +250,11 @@ impl Producer {
             Err(error) => {
                 self.publisher.borrow().abandon(&queue.mapped, position);
                 let no_space = error.raw_os_error() == Some(libc::ENOSPC);
-                Err(if no_space { PublishFailure::NoSpace { bytes: found } } else { PublishFailure::Io(error) })
+                Err(if no_space {
+                    PublishFailure::NoSpace { bytes: found }
+                } else {
+                    PublishFailure::Io(error)
+                })
             }
         }
     }

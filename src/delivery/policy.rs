@@ -107,7 +107,10 @@ mod tests {
             let middle = (100_u64 << failures.min(20)).min(60_000);
             for chance in [0, 1, 12_345, u64::MAX] {
                 let wait = policy(0).backoff_ms(held(failures), chance);
-                assert!(wait >= middle - middle / 10 && wait <= middle + middle / 10, "{failures} {chance} {wait}");
+                assert!(
+                    wait >= middle - middle / 10 && wait <= middle + middle / 10,
+                    "{failures} {chance} {wait}"
+                );
             }
         }
     }

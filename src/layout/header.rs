@@ -75,7 +75,12 @@ impl Header {
     }
 
     /// Reads a header, checking all that does not depend on the kind of file: magic, byte order, version, checksum, features, length.
-    pub(crate) fn decode(page: &[u8], magic: [u8; 8], actual_len: u64, path: &Path) -> Result<Header, StoreError> {
+    pub(crate) fn decode(
+        page: &[u8],
+        magic: [u8; 8],
+        actual_len: u64,
+        path: &Path,
+    ) -> Result<Header, StoreError> {
         let expected = if magic == CONTROL_MAGIC { "Ringway store" } else { "Ringway queue" };
         let foreign = |found: String| StoreError::Foreign { path: path.to_path_buf(), expected, found };
         if page.len() < at::END {
@@ -90,7 +95,11 @@ impl Header {
         }
         let version = u32::from_le_bytes(field(page, at::VERSION));
         if version != FORMAT_VERSION {
-            return Err(StoreError::Version { path: path.to_path_buf(), found: version, expected: FORMAT_VERSION });
+            return Err(StoreError::Version {
+                path: path.to_path_buf(),
+                found: version,
+                expected: FORMAT_VERSION,
+            });
         }
         let damaged = |what, found: String, expected: String| {
             Err(StoreError::Damaged { path: path.to_path_buf(), what, found, expected })
@@ -115,7 +124,11 @@ impl Header {
             max_groups: u32::from_le_bytes(field(page, at::MAX_GROUPS)),
         };
         if header.incompatible != 0 {
-            return damaged("its features", format!("{:#x}", header.incompatible), "none that this build lacks".into());
+            return damaged(
+                "its features",
+                format!("{:#x}", header.incompatible),
+                "none that this build lacks".into(),
+            );
         }
         if header.file_len != actual_len {
             return damaged("the file's length", actual_len.to_string(), header.file_len.to_string());

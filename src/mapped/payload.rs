@@ -54,7 +54,9 @@ impl Span {
     /// As `as_slices`, and nobody reads these bytes either: the caller has claimed the slot.
     pub(crate) unsafe fn as_payload_mut<'a>(self) -> &'a mut [u8] {
         // SAFETY: as above; headers <= len.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(self.headers).as_ptr(), self.len - self.headers) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.add(self.headers).as_ptr(), self.len - self.headers)
+        }
     }
 
     /// Copies headers and payload to the end of `buffer`; the number of header bytes.
@@ -105,11 +107,7 @@ impl Mapped {
         if u64::from(len) > self.plan.geometry.inline() && !self.extent_has(position, len) {
             return Err(Oversize);
         }
-        Ok(Span {
-            start: self.place_of(position, len.into()),
-            len: len as usize,
-            headers: headers as usize,
-        })
+        Ok(Span { start: self.place_of(position, len.into()), len: len as usize, headers: headers as usize })
     }
 
     /// Makes room for a message at a position that the caller has claimed, and says where. The caller has checked the limit.
@@ -141,7 +139,11 @@ impl Mapped {
         // finished, so nobody reads or writes it by the protocol; private slices do not overlap a mapping.
         unsafe {
             std::ptr::copy_nonoverlapping(headers.as_ptr(), span.start.as_ptr(), headers.len());
-            std::ptr::copy_nonoverlapping(payload.as_ptr(), span.start.add(headers.len()).as_ptr(), payload.len());
+            std::ptr::copy_nonoverlapping(
+                payload.as_ptr(),
+                span.start.add(headers.len()).as_ptr(),
+                payload.len(),
+            );
         }
     }
 
@@ -192,7 +194,9 @@ pub(super) fn prefetch_for_write(base: NonNull<u8>, at: u64) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch touches nothing, whatever the address.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(base.as_ptr().wrapping_add(at as usize).cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(
+            base.as_ptr().wrapping_add(at as usize).cast(),
+        );
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (base, at);

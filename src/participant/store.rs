@@ -67,7 +67,8 @@ impl StoreCore {
         // Publishers run no fence for sleepers that can be reached by membarrier; so each process registers before it publishes.
         membarrier::register();
         let guard = Arc::new(ForkGuard::new().map_err(io_error("guarding against fork", path))?);
-        let mapping = Mapping::map(&file, FILE_LEN as usize, guard.clone()).map_err(io_error("mapping", &control))?;
+        let mapping =
+            Mapping::map(&file, FILE_LEN as usize, guard.clone()).map_err(io_error("mapping", &control))?;
         let table = Table::new(mapping);
         let probe = Probe::open(&dir, CONTROL)?;
         let (me, token) = join(&dir, &queues, &policy, &table, &probe, &guard)?;
@@ -90,7 +91,9 @@ impl StoreCore {
     /// Makes a store at `path`. `false`: there is one.
     pub(crate) fn create(path: &Path, policy: &OpenPolicy) -> Result<bool, StoreError> {
         let mode = if policy.gid.is_some() { 0o770 } else { 0o700 };
-        if let Some(parent) = path.parent().filter(|parent| parent.starts_with("/dev/shm/") && !parent.exists()) {
+        if let Some(parent) =
+            path.parent().filter(|parent| parent.starts_with("/dev/shm/") && !parent.exists())
+        {
             Dir::create_private(parent)?;
         }
         let dir = Dir::create(path, mode)?;
@@ -112,7 +115,8 @@ impl StoreCore {
             max_groups: 0,
         };
         let page = header.encode();
-        let made = create_file(&dir, CONTROL, FILE_LEN, FILE_LEN, policy, |file| file.write_all_at(&page, 0))?;
+        let made =
+            create_file(&dir, CONTROL, FILE_LEN, FILE_LEN, policy, |file| file.write_all_at(&page, 0))?;
         Ok(matches!(made, Created::Made(_)))
     }
 
@@ -132,7 +136,8 @@ impl StoreCore {
         self.check_forked()?;
         let mut open = self.open_queues();
         open.retain(|queue| queue.strong_count() > 0);
-        let known = open.iter().filter_map(Weak::upgrade).find(|queue| queue.name == name && !queue.is_removed());
+        let known =
+            open.iter().filter_map(Weak::upgrade).find(|queue| queue.name == name && !queue.is_removed());
         if let Some(queue) = known {
             return Ok(queue);
         }
@@ -187,7 +192,9 @@ fn join(
         for index in 1..PARTICIPANTS as u16 {
             let owner = Owner::new(index);
             if table.state(owner).is_taken() {
-                if round == 0 || !probe.is_dead(index).map_err(io_error("probing participants of", dir.path()))? {
+                if round == 0
+                    || !probe.is_dead(index).map_err(io_error("probing participants of", dir.path()))?
+                {
                     continue;
                 }
                 let scene = super::recovery::Scene { dir, queues, policy, table, guard };

@@ -103,8 +103,7 @@ impl Table {
     /// Frees an entry whose work was given back. Nothing happens if it changed since it was read as `seen`. The caller holds the entry's
     /// lock, as its participant or as a recoverer: so nobody is taking it meanwhile.
     pub(crate) fn free(&self, owner: Owner, seen: EntryState) -> bool {
-        let freed =
-            self.entry(owner).state.compare_exchange(seen.0, seen.freed().0, AcqRel, Relaxed).is_ok();
+        let freed = self.entry(owner).state.compare_exchange(seen.0, seen.freed().0, AcqRel, Relaxed).is_ok();
         self.bits(owner).0.fetch_and(!self.bits(owner).1, AcqRel);
         freed
     }
@@ -118,7 +117,9 @@ impl Table {
     pub(crate) fn taken(&self) -> impl Iterator<Item = Owner> + '_ {
         self.words().taken.iter().enumerate().flat_map(|(index, word)| {
             let bits = word.load(Acquire);
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| Owner::new((index * 64 + bit) as u16))
+            (0..64)
+                .filter(move |bit| bits >> bit & 1 == 1)
+                .map(move |bit| Owner::new((index * 64 + bit) as u16))
         })
     }
 
@@ -127,8 +128,9 @@ impl Table {
         let entry = self.entry(owner);
         let bytes: Vec<u8> =
             entry.command.iter().map(|byte| byte.load(Relaxed)).take_while(|&byte| byte != 0).collect();
-        let command = String::from_utf8_lossy(&bytes).chars().map(|c| if c.is_control() { '?' } else { c });
-        Who { pid: entry.pid.load(Relaxed), command: command.collect() }
+        // It goes to terminals, and anyone could have written it.
+        let command = String::from_utf8_lossy(&bytes).replace(char::is_control, "?");
+        Who { pid: entry.pid.load(Relaxed), command }
     }
 }
 

@@ -103,7 +103,11 @@ pub(crate) struct Attached {
 
 impl Attached {
     /// Attaches a handle of `store` to `queue` in this role.
-    pub(crate) fn new(store: &Arc<StoreCore>, queue: &Arc<QueueCore>, role: Role) -> Result<Attached, StoreError> {
+    pub(crate) fn new(
+        store: &Arc<StoreCore>,
+        queue: &Arc<QueueCore>,
+        role: Role,
+    ) -> Result<Attached, StoreError> {
         store.check_forked()?;
         queue.check_removed()?;
         // Twice: a dead process that stands in the way is recovered, then it is tried once more.
@@ -172,7 +176,10 @@ impl QueueCore {
             // The remover of a group marks it, then looks at the records; here the other way round.
             if self.mapped.group(group).state.load(SeqCst) != group::ACTIVE {
                 self.detach(index, who.owner, role);
-                return Err(StoreError::NoSuchGroup { queue: self.name.clone(), group: "(being removed)".into() });
+                return Err(StoreError::NoSuchGroup {
+                    queue: self.name.clone(),
+                    group: "(being removed)".into(),
+                });
             }
         }
         Ok(Ok(index))

@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
+use crate::layout::FORMAT_VERSION;
 use crate::layout::header::{Header, QUEUE_MAGIC};
 use crate::layout::queue::Geometry;
-use crate::layout::FORMAT_VERSION;
 use crate::mapped::Mapped;
 use crate::participant::store::{StoreCore, is_missing, random_id, read_header};
 use crate::sys::clock;
@@ -59,7 +59,9 @@ impl QueueCore {
             found,
             expected,
         };
-        geometry.check().map_err(|error| damaged("its geometry", error.to_string(), "a possible one".into()))?;
+        geometry
+            .check()
+            .map_err(|error| damaged("its geometry", error.to_string(), "a possible one".into()))?;
         let planned = geometry.plan().file_len;
         if planned != header.file_len {
             return Err(damaged("the file's length", header.file_len.to_string(), planned.to_string()));
@@ -99,14 +101,20 @@ impl QueueCore {
         };
         let page = header.encode();
         let guard = store.guard.clone();
-        let made =
-            create_file(&store.queues, name, plan.extents, plan.file_len, &store.policy, |file| -> io::Result<()> {
+        let made = create_file(
+            &store.queues,
+            name,
+            plan.extents,
+            plan.file_len,
+            &store.policy,
+            |file| -> io::Result<()> {
                 let mapping = Mapping::map(file, plan.file_len as usize, guard)?;
                 let mapped = Mapped::new(file.try_clone()?, mapping, *geometry);
                 super::groups::form_first(&mapped, group);
                 drop(mapped);
                 file.write_all_at(&page, 0)
-            })?;
+            },
+        )?;
         Ok(matches!(made, Created::Made(_)))
     }
 

@@ -11,6 +11,7 @@
 //! **Removal.** LEAVING first, then a look at the records: a consumer writes its record first and then looks at
 //! the state, so one of the two sees the other. The group goes when the last record has gone; so no lease is left.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -65,7 +66,8 @@ impl QueueCore {
             return Err(StoreError::AlreadyExists { what: "group", name: name.to_owned() });
         }
         let limit = self.mapped.geometry().max_groups;
-        let free = (0..limit as u8).find(|&index| self.mapped.group(index).state.load(Acquire) == group::FREE);
+        let free =
+            (0..limit as u8).find(|&index| self.mapped.group(index).state.load(Acquire) == group::FREE);
         let index = free.ok_or(StoreError::Exhausted {
             what: "group of the queue",
             limit: limit as usize,
@@ -144,10 +146,12 @@ impl QueueCore {
 
     fn admin_lock(&self, store: &StoreCore) -> Result<LockFile, StoreError> {
         let path = store.queues.path().join(&self.name);
-        let mut pause = pause_forks().map_err(io_error("locking", &path))?;
-        let file = open_raw(&store.queues, &self.name, true).map_err(io_error("opening", &path))?;
         let deadline = Instant::now() + ADMIN_PATIENCE;
-        while !lock::try_write(file.as_fd(), ADMIN_BYTE).map_err(io_error("locking", &path))? {
+        loop {
+            let locked = try_admin_lock(store, &self.name).map_err(io_error("locking", &path))?;
+            if let Some(lock) = locked {
+                return Ok(lock);
+            }
             if Instant::now() >= deadline {
                 return Err(StoreError::InUse {
                     what: "queue",
@@ -157,8 +161,17 @@ impl QueueCore {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        LockFile::new(file, &mut pause).map_err(io_error("locking", &path))
     }
+}
+
+/// The admin lock of a queue, if it is free.
+fn try_admin_lock(store: &StoreCore, name: &str) -> io::Result<Option<LockFile>> {
+    let mut pause = pause_forks()?;
+    let file = open_raw(&store.queues, name, true)?;
+    if !lock::try_write(file.as_fd(), ADMIN_BYTE)? {
+        return Ok(None);
+    }
+    LockFile::new(file, ADMIN_BYTE, &mut pause).map(Some)
 }
 
 /// Makes the first group of a queue that nobody sees yet.
@@ -243,11 +256,8 @@ pub(crate) fn check_options(options: &GroupOptions) -> Result<(), StoreError> {
 
 /// A group's name. What is not UTF-8 was scribbled, and shows as such.
 pub(crate) fn name_of(words: &GroupWords) -> String {
-    let bytes: Vec<u8> = words.name[..NAME_MAX]
-        .iter()
-        .map(|byte| byte.load(Relaxed))
-        .take_while(|&byte| byte != 0)
-        .collect();
+    let bytes: Vec<u8> =
+        words.name[..NAME_MAX].iter().map(|byte| byte.load(Relaxed)).take_while(|&byte| byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

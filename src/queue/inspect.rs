@@ -1,7 +1,7 @@
 //! Looking into a queue without touching it.
 
-use crate::{DeadLetter, GroupInfo, Peeked, Queue, QueueInfo, StoreError};
 use super::core::QueueCore;
+use crate::{DeadLetter, GroupInfo, Peeked, Queue, QueueInfo, StoreError};
 
 impl QueueCore {
     /// Keeps what a consumer said when it rejected a message.
@@ -15,15 +15,27 @@ impl QueueCore {
 
 impl Queue {
     /// The groups' names and settings and where they stand. Reads every word of the ring once.
-    pub fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> { todo!() }
+    pub fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> {
+        todo!()
+    }
     /// Everything `ringway info` shows. Reads every word of the ring once.
-    pub fn info(&self) -> Result<QueueInfo, StoreError> { todo!() }
+    pub fn info(&self) -> Result<QueueInfo, StoreError> {
+        todo!()
+    }
     /// Up to `limit` messages of a group in order of position, without lease, count or side effect.
-    pub fn peek(&self, _group: &str, _limit: usize) -> Result<Vec<Peeked>, StoreError> { todo!() }
+    pub fn peek(&self, _group: &str, _limit: usize) -> Result<Vec<Peeked>, StoreError> {
+        todo!()
+    }
     /// The dead letters of a group, in order of position.
-    pub fn dead(&self, _group: &str) -> Result<Vec<DeadLetter>, StoreError> { todo!() }
+    pub fn dead(&self, _group: &str) -> Result<Vec<DeadLetter>, StoreError> {
+        todo!()
+    }
     /// Gives a dead letter another chance, with its failures reset. `false` if it is not dead (any more).
-    pub fn retry_dead(&self, _group: &str, _position: u64) -> Result<bool, StoreError> { todo!() }
+    pub fn retry_dead(&self, _group: &str, _position: u64) -> Result<bool, StoreError> {
+        todo!()
+    }
     /// Deletes a dead letter. `false` if it is not dead (any more).
-    pub fn purge_dead(&self, _group: &str, _position: u64) -> Result<bool, StoreError> { todo!() }
+    pub fn purge_dead(&self, _group: &str, _position: u64) -> Result<bool, StoreError> {
+        todo!()
+    }
 }

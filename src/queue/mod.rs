@@ -15,12 +15,12 @@ pub use report::{
     DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, QueueInfo, VerifyReport, Violation,
 };
 
+use self::core::QueueCore;
 use crate::consumer::ConsumerBuilder;
 use crate::layout::queue::Geometry;
 use crate::participant::store::StoreCore;
 use crate::producer::ProducerBuilder;
 use crate::{GroupOptions, Removal, Store, StoreError};
-use self::core::QueueCore;
 
 /// An open queue. Cheap to clone; clones share one mapping.
 ///

@@ -65,7 +65,13 @@ impl QueueCore {
     }
 
     /// Sweeps these slots of a group; how many leases ran out.
-    pub(crate) fn sweep_slots(&self, group: u8, slots: std::ops::Range<u64>, now_ms: u64, head: u64) -> (u64, u64) {
+    pub(crate) fn sweep_slots(
+        &self,
+        group: u8,
+        slots: std::ops::Range<u64>,
+        now_ms: u64,
+        head: u64,
+    ) -> (u64, u64) {
         let words = self.mapped.group(group);
         let policy = policy_of(words);
         let decide = |held: Lease| policy.failed(held, now_ms, policy.backoff_ms(held, chance(held, now_ms)));

@@ -4,5 +4,7 @@ use crate::{Queue, StoreError, VerifyReport};
 
 impl Queue {
     /// Checks every invariant that the file can show. Changes nothing; safe while the queue runs.
-    pub fn verify(&self) -> Result<VerifyReport, StoreError> { todo!() }
+    pub fn verify(&self) -> Result<VerifyReport, StoreError> {
+        todo!()
+    }
 }
