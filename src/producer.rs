@@ -126,7 +126,7 @@ impl Producer {
     ///
     /// [`PublishError`] gives the message back and says why: `Full`, `TooLarge`, `HeadersTooLarge`, `NoSpace`, `Removed`, `Forked`, `Io`.
     pub fn publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
-        self.publish_by(message, self.patience())
+        self.publish_by(message, self.on_full)
     }
 
     /// Publishes, never waits.
@@ -135,7 +135,7 @@ impl Producer {
     ///
     /// As [`publish`](Self::publish).
     pub fn try_publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
-        self.publish_by(message, None)
+        self.publish_by(message, OnFull::Reject)
     }
 
     /// Publishes, waits for a free slot at most this long.
@@ -148,7 +148,7 @@ impl Producer {
         message: M,
         timeout: Duration,
     ) -> Result<Receipt, PublishError<M>> {
-        self.publish_by(message, Some(Patience::new(timeout)))
+        self.publish_by(message, OnFull::Block(timeout))
     }
 
     /// Publishes many, each with its own result, in order; waits by the producer's policy, once for all together. Sleeping consumers are
@@ -157,8 +157,8 @@ impl Producer {
         &self,
         messages: impl IntoIterator<Item = M>,
     ) -> Vec<Result<Receipt, PublishError<M>>> {
-        let patience = self.patience();
-        let results = messages.into_iter().map(|message| match self.put(&message, patience) {
+        let mut patience = Patience::new(self.on_full);
+        let results = messages.into_iter().map(|message| match self.put(&message, &mut patience) {
             Ok(position) => Ok(Receipt::new(position)),
             Err(failure) => Err(PublishError { message, failure }),
         });
@@ -178,7 +178,7 @@ impl Producer {
         if !self.attached.store.trusted {
             return Err(PublishFailure::NotTrusted);
         }
-        let (position, span) = self.take_slot(0, len, self.patience())?;
+        let (position, span) = self.take_slot(0, len, &mut Patience::new(self.on_full))?;
         self.loans.set(self.loans.get() + 1);
         // SAFETY: the caller of `trust_peers` has stated that all writers follow the protocol, by which a claimed slot is
         // its claimant's alone until it is finished; the loan borrows the producer, which keeps the mapping.
@@ -186,20 +186,9 @@ impl Producer {
         Ok(Loan { producer: self, position, payload, published: false })
     }
 
-    fn patience(&self) -> Option<Patience> {
-        match self.on_full {
-            OnFull::Reject => None,
-            OnFull::Block(longest) => Some(Patience::new(longest)),
-        }
-    }
-
     #[inline]
-    fn publish_by<M: Payload>(
-        &self,
-        message: M,
-        patience: Option<Patience>,
-    ) -> Result<Receipt, PublishError<M>> {
-        match self.put(&message, patience) {
+    fn publish_by<M: Payload>(&self, message: M, on_full: OnFull) -> Result<Receipt, PublishError<M>> {
+        match self.put(&message, &mut Patience::new(on_full)) {
             Ok(position) => {
                 self.attached.queue.ring_consumers(self.fenced);
                 Ok(Receipt::new(position))
@@ -212,7 +201,7 @@ impl Producer {
     ///
     /// Death after the claim: the position is voided by whoever proves the death. Death after `finish`: it is published.
     #[inline]
-    fn put<M: Payload>(&self, message: &M, patience: Option<Patience>) -> Result<u64, PublishFailure> {
+    fn put<M: Payload>(&self, message: &M, patience: &mut Patience) -> Result<u64, PublishFailure> {
         let (headers, payload) = (message.encoded_headers(), message.payload_bytes());
         if let Some(problem) = message.header_problem() {
             return Err(problem);
@@ -230,7 +219,7 @@ impl Producer {
         &self,
         headers: usize,
         payload: usize,
-        patience: Option<Patience>,
+        patience: &mut Patience,
     ) -> Result<(u64, Span), PublishFailure> {
         let Attached { store, queue, .. } = &self.attached;
         if store.forked() {
@@ -261,7 +250,7 @@ impl Producer {
 
     /// Waits for a position: looks ahead for room, tries the exact next one after a number of looks, and sleeps after a number of rounds.
     #[cold]
-    fn claim_when_full(&self, patience: Option<Patience>) -> Result<u64, PublishFailure> {
+    fn claim_when_full(&self, patience: &mut Patience) -> Result<u64, PublishFailure> {
         let Attached { store, queue, .. } = &self.attached;
         let try_claim = || self.publisher.borrow_mut().claim(&queue.mapped).ok();
         for round in 0_u64.. {
@@ -273,7 +262,7 @@ impl Producer {
             if swept && let Some(position) = try_claim() {
                 return Ok(position);
             }
-            let Some(left) = patience.and_then(Patience::left) else {
+            let Some(left) = patience.left() else {
                 return Err(PublishFailure::Full { capacity: queue.mapped.geometry().capacity });
             };
             if round == 0 {
@@ -313,23 +302,36 @@ impl Drop for Producer {
     }
 }
 
-/// How long to wait, from now.
+/// How long to wait for room. The clock is read when it is needed first.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
-    /// `None`: for ever.
-    deadline: Option<Instant>,
+enum Patience {
+    None,
+    NotNeededYet(Duration),
+    Until(Instant),
+    ForEver,
 }
 
 impl Patience {
-    fn new(longest: Duration) -> Patience {
-        Patience { deadline: Instant::now().checked_add(longest) }
+    fn new(on_full: OnFull) -> Patience {
+        match on_full {
+            OnFull::Reject => Patience::None,
+            OnFull::Block(longest) => Patience::NotNeededYet(longest),
+        }
     }
 
     /// What is left; `None` when it is over.
-    fn left(self) -> Option<Duration> {
-        let Some(deadline) = self.deadline else { return Some(Duration::MAX) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
+    fn left(&mut self) -> Option<Duration> {
+        if let Patience::NotNeededYet(longest) = *self {
+            *self = Instant::now().checked_add(longest).map_or(Patience::ForEver, Patience::Until);
+        }
+        match *self {
+            Patience::Until(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                (!left.is_zero()).then_some(left)
+            }
+            Patience::ForEver => Some(Duration::MAX),
+            Patience::None | Patience::NotNeededYet(_) => None,
+        }
     }
 }
 
