@@ -25,7 +25,7 @@ use crate::sys::files::io_error;
 use crate::{GroupInfo, MessageState, Peeked, Queue, QueueInfo, StoreError};
 
 /// The last real claim of a slot, and what `seq` said after it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Last {
     pub(super) lap: u32,
     pub(super) position: u64,
@@ -208,13 +208,10 @@ impl QueueCore {
         if open.position != position || !open.seq.is_ready(lap_of(position, self.mapped.capacity())) {
             return None;
         }
-        let mut headers = Vec::new();
-        let mut payload = Vec::new();
         // Lengths that cannot be were scribbled: there is a message, and nothing of it can be shown.
-        if let Ok(span) = self.mapped.span(position, open.seq.len()) {
-            let at = span.copy_to(&mut headers);
-            payload = headers.split_off(at);
-        }
+        let mut headers = Vec::new();
+        let copied = self.mapped.copy_unleased(position, open.seq.len(), &mut headers);
+        let payload = headers.split_off(copied.unwrap_or(0));
         // A producer claims first and writes then: while the claim stands, nobody wrote before.
         fence(Acquire);
         let again = self.last_in(position, position);
