@@ -1,9 +1,14 @@
 //! Looking into a queue: figures, peeking, dead letters.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringway::{
-    DeadReason, GroupInfo, GroupOptions, Lease, Message, MessageState, Queue, Start, Store, StoreError,
+    DeadReason, GroupInfo, GroupOptions, Lease, Message, MessageState, Order, Queue, Removal, Start, Store,
+    StoreError,
 };
 
 const CAPACITY: u32 = 1024;
@@ -131,7 +136,7 @@ fn groups_with_other_starts_count_their_own() {
     }
     assert_eq!(counts(&queue, "default"), [0; 4]);
     assert_eq!(queue.info().unwrap().occupied, 13);
-    queue.remove_group("oldest", ringway::Removal::IfUnused).unwrap();
+    queue.remove_group("oldest", Removal::IfUnused).unwrap();
     assert_eq!(queue.info().unwrap().occupied, 3);
     let payloads: Vec<_> = queue.peek("now", 10).unwrap().into_iter().map(|m| m.payload).collect();
     assert_eq!(payloads, [[10], [11], [12]]);
@@ -316,9 +321,208 @@ fn what_is_not_there_is_said() {
     assert!(matches!(queue.dead("g"), Err(StoreError::NoSuchGroup { .. })));
     assert!(matches!(queue.retry_dead("g", 1024), Err(StoreError::NoSuchGroup { .. })));
     assert!(matches!(queue.purge_dead("g", 1024), Err(StoreError::NoSuchGroup { .. })));
-    store.remove_queue("q", ringway::Removal::IfUnused).unwrap();
+    store.remove_queue("q", Removal::IfUnused).unwrap();
     assert!(matches!(queue.info(), Err(StoreError::Removed { .. })));
     assert!(matches!(queue.groups(), Err(StoreError::Removed { .. })));
     assert!(matches!(queue.peek("default", 1), Err(StoreError::Removed { .. })));
     assert!(matches!(queue.dead("default"), Err(StoreError::Removed { .. })));
+}
+
+#[track_caller]
+fn assert_clean(queue: &Queue) {
+    let report = queue.verify().unwrap();
+    assert!(report.violations.is_empty(), "{:#?}", report.violations);
+    assert!(report.checked > 6 * u64::from(CAPACITY), "{}", report.checked);
+}
+
+#[test]
+fn what_was_used_as_intended_is_clean() {
+    let (_dir, _store, queue) = queue();
+    assert_clean(&queue);
+    let producer = queue.producer().build().unwrap();
+    let consumer = queue.consumer("default").build().unwrap();
+    assert_clean(&queue);
+    for n in 0..5_u32 {
+        producer.publish(Message::new(n.to_string()).with_type("t").with_header("k", "v")).unwrap();
+    }
+    let first = consumer.receive().unwrap();
+    consumer.receive().unwrap().nack_after(Duration::from_secs(600)).unwrap();
+    consumer.receive().unwrap().defer(Duration::from_secs(365 * 24 * 60 * 60)).unwrap();
+    consumer.receive().unwrap().reject("no").unwrap();
+    let _last = consumer.receive().unwrap();
+    assert_clean(&queue);
+    // Several laps around held slots, with messages of all lengths, groups of other ages, and what comes with them.
+    for round in 0..4 {
+        let name = format!("g{round}");
+        let start = if round % 2 == 0 { Start::Now } else { Start::Oldest };
+        let order = if round < 2 { Order::Ordered } else { Order::Relaxed };
+        queue.add_group(&name, GroupOptions { start, order, ..GroupOptions::default() }).unwrap();
+        assert_clean(&queue);
+        let other = queue.consumer(&name).build().unwrap();
+        for n in 0..CAPACITY + 100 {
+            // The oldest messages of a full ring are all that there is room for.
+            while let Some(delivery) = other.try_receive().unwrap() {
+                delivery.ack().unwrap();
+            }
+            producer.publish(vec![n as u8; (n % 50 * 200) as usize]).unwrap();
+            consumer.receive().unwrap().ack().unwrap();
+        }
+        assert_clean(&queue);
+        drop(other);
+        while producer.try_publish("fill").is_ok() {}
+        assert_clean(&queue);
+        // Half of the groups go with messages that nobody received.
+        if round % 2 == 0 {
+            let alone = queue.consumer(&name).exclusive().build().unwrap();
+            while let Some(delivery) = alone.try_receive().unwrap() {
+                delivery.ack().unwrap();
+            }
+            assert_clean(&queue);
+        }
+        queue.remove_group(&name, Removal::IfUnused).unwrap();
+        while let Some(delivery) = consumer.try_receive().unwrap() {
+            delivery.ack().unwrap();
+        }
+        assert_clean(&queue);
+    }
+    first.ack().unwrap();
+    assert_clean(&queue);
+}
+
+#[test]
+fn a_running_queue_is_clean() {
+    let (_dir, store, queue) = queue();
+    queue.add_group("other", GroupOptions { max_deliveries: 0, ..GroupOptions::default() }).unwrap();
+    let end = AtomicBool::new(false);
+    let running = || !end.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let producer = queue.producer().build().unwrap();
+                for n in 0_u32.. {
+                    let _ = producer.publish(vec![1; (n % 7 * 100) as usize]);
+                    if !running() {
+                        break;
+                    }
+                }
+            });
+        }
+        for name in ["default", "default", "other"] {
+            let (queue, running) = (&queue, &running);
+            scope.spawn(move || {
+                let lease = Lease::Timed(Duration::from_millis(2));
+                let consumer = queue.consumer(name).lease(lease).build().unwrap();
+                for n in 0_u32.. {
+                    if !running() {
+                        break;
+                    }
+                    let Some(delivery) = consumer.receive_timeout(Duration::from_millis(1)).unwrap() else {
+                        continue;
+                    };
+                    let _ = match n % 100 {
+                        0 => delivery.nack(),
+                        1 => delivery.release(),
+                        2 => delivery.nack_after(Duration::from_millis(1)),
+                        _ => delivery.ack(),
+                    };
+                }
+            });
+        }
+        // Whatever the reports say, the threads must come to their end.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..20 {
+                assert_clean(&queue);
+                let info = queue.info().unwrap();
+                assert!(info.occupied <= info.capacity && info.unfinished <= info.capacity, "{info:?}");
+                assert_eq!((info.producers <= 2, info.groups.len()), (true, 2));
+                let (peeked, _) = (queue.peek("other", 50).unwrap(), queue.dead("default").unwrap());
+                for message in peeked {
+                    assert!(message.payload.iter().all(|&byte| byte == 1), "{round}: {message:?}");
+                }
+                queue.add_group("brief", GroupOptions::default()).unwrap();
+                assert_clean(&queue);
+                queue.remove_group("brief", Removal::IfUnused).unwrap();
+            }
+        }));
+        end.store(true, Ordering::Relaxed);
+        result.unwrap();
+    });
+    store.repair().unwrap();
+    assert_clean(&queue);
+}
+
+/// Where the process of the next test finds its store; empty in the test itself.
+const STORE: &str = "RINGWAY_INSPECT_TEST_STORE";
+
+/// What the process that gets killed does. As a test of its own it does nothing.
+#[test]
+fn the_process_that_gets_killed() {
+    let Ok(path) = std::env::var(STORE) else { return };
+    // SAFETY: the other process that has this store open uses this library.
+    let options = unsafe { Store::options().trust_peers() };
+    let queue = options.open(path).unwrap().queue("q").unwrap();
+    let producer = queue.producer().exclusive().build().unwrap();
+    let shared = queue.consumer("default").build().unwrap();
+    let alone = queue.consumer("alone").exclusive().build().unwrap();
+    let _held = [shared.receive().unwrap(), shared.receive().unwrap(), alone.receive().unwrap()];
+    let _loan = producer.loan(10).unwrap();
+    println!("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn kill_one_in_the_middle(store: &Path) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_process_that_gets_killed", "--nocapture"])
+        .env(STORE, store)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.map_while(Result::ok).any(|line| line.ends_with("ready"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ready, "the process came to the point of its death");
+}
+
+#[test]
+fn what_the_dead_left_is_named_until_it_is_repaired() {
+    let (_dir, store, queue) = queue();
+    queue.add_group("alone", GroupOptions::default()).unwrap();
+    {
+        let producer = queue.producer().build().unwrap();
+        for n in 0..5_u8 {
+            producer.publish(&[n]).unwrap();
+        }
+    }
+    kill_one_in_the_middle(store.path());
+    let report = queue.verify().unwrap();
+    let places: Vec<_> = report.violations.iter().map(|violation| violation.place.as_str()).collect();
+    let expected = [
+        "producer role",
+        "record 0 of producers and consumers",
+        "record 1 of producers and consumers",
+        "record 2 of producers and consumers",
+        "group alone: consumer role",
+        "seq word of slot 5",
+        "group default: lease word of slot 0",
+        "group default: lease word of slot 1",
+        "group alone: lease word of slot 0",
+    ];
+    assert_eq!(places, expected);
+    for violation in &report.violations {
+        assert!(violation.what.contains("dead process") && violation.what.contains("`ringway repair`"));
+    }
+    let info = queue.info().unwrap();
+    assert_eq!((info.producers, info.unfinished, &info.exclusive_producer), (0, 1, &None));
+    assert_eq!(counts(&queue, "default"), [3, 2, 0, 0]);
+    let alone = group(&queue, "alone");
+    assert_eq!((alone.consumers, alone.exclusive_consumer, alone.head), (0, None, 1024 + 1));
+    let repaired = store.repair().unwrap();
+    assert_eq!((repaired.recovered, repaired.voided, repaired.returned, repaired.freed), (1, 1, 3, 3));
+    assert_clean(&queue);
+    assert_eq!(counts(&queue, "default"), [3, 0, 2, 0]);
+    assert_eq!(queue.info().unwrap().unfinished, 0);
+    assert_eq!(group(&queue, "default").recovered, 2);
 }

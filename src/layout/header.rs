@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::queue::Geometry;
 use super::{FORMAT_VERSION, PAGE};
 use crate::StoreError;
 
@@ -52,6 +53,16 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// The geometry that it states; not checked.
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry {
+            capacity: self.capacity,
+            slot_size: self.slot_size,
+            max_message: self.max_message,
+            max_groups: self.max_groups,
+        }
+    }
+
     /// The header's page. The CRC-32C (Castagnoli) covers all fields before it.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; PAGE as usize];

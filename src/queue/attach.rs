@@ -55,7 +55,7 @@ impl Role {
     }
 
     /// Whether the two write the same ledger.
-    fn shares_ledger(self, other: Role) -> bool {
+    pub(super) fn shares_ledger(self, other: Role) -> bool {
         match (self, other) {
             (Role::Producer { .. }, Role::Producer { .. }) => true,
             (Role::Consumer { group: a, .. }, Role::Consumer { group: b, .. }) => a == b,
@@ -77,7 +77,7 @@ impl Who {
         group << 24 | kind << 16 | u64::from(self.owner.index())
     }
 
-    fn decode(bits: u64) -> Option<Who> {
+    pub(super) fn decode(bits: u64) -> Option<Who> {
         let group = (bits >> 24) as u8;
         let role = match (bits >> 16) as u8 {
             1 => Role::Producer { exclusive: false },
