@@ -32,7 +32,7 @@ pub(crate) const MAX_BLOCK: usize = 65_528;
 pub(crate) const ALIGN: usize = 8;
 
 /// Bytes of a field before its name.
-const FIELD_HEAD: usize = 4;
+pub(crate) const FIELD_HEAD: usize = 4;
 
 /// The tags of the fields.
 pub(crate) mod tag {

@@ -36,7 +36,7 @@ use crate::{GroupOptions, Order, Removal, Start, StoreError};
 pub(crate) const DEFAULT: &str = "default";
 
 /// The byte of the queue file whose lock makers and removers of groups take.
-pub(super) const ADMIN_BYTE: u64 = 1 << 62;
+pub(crate) const ADMIN_BYTE: u64 = 1 << 62;
 
 /// The longest wait between two attempts that a group can be made with.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(24 * 60 * 60);
