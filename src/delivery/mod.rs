@@ -14,7 +14,7 @@ use crate::sys::clock;
 use crate::{Consumer, HeadersRef, LEASE_BOUNDS, Message, SettleError, SettleFailure};
 
 /// The longest delay that can be asked for.
-const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A message under a lease. Dropping it unsettled is a [`nack`](Self::nack).
 ///

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::queue::Geometry;
 use super::{FORMAT_VERSION, PAGE};
 use crate::StoreError;
 
@@ -52,6 +53,16 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// The geometry that it states; not checked.
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry {
+            capacity: self.capacity,
+            slot_size: self.slot_size,
+            max_message: self.max_message,
+            max_groups: self.max_groups,
+        }
+    }
+
     /// The header's page. The CRC-32C (Castagnoli) covers all fields before it.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; PAGE as usize];
@@ -123,12 +134,10 @@ impl Header {
             max_message: u32::from_le_bytes(field(page, at::MAX_MESSAGE)),
             max_groups: u32::from_le_bytes(field(page, at::MAX_GROUPS)),
         };
-        if header.incompatible != 0 {
-            return damaged(
-                "its features",
-                format!("{:#x}", header.incompatible),
-                "none that this build lacks".into(),
-            );
+        // Whoever opens a file writes to it.
+        let unknown = header.incompatible | u64::from_le_bytes(field(page, at::READ_ONLY_COMPATIBLE));
+        if unknown != 0 {
+            return damaged("its features", format!("{unknown:#x}"), "none that this build lacks".into());
         }
         if header.file_len != actual_len {
             return damaged("the file's length", actual_len.to_string(), header.file_len.to_string());
@@ -178,6 +187,20 @@ mod tests {
             let mut flipped = page.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Header::decode(&flipped, QUEUE_MAGIC, 8192, Path::new("q")).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn only_features_that_nobody_must_know_may_be_unknown() {
+        for (at, opens) in
+            [(at::INCOMPATIBLE, false), (at::READ_ONLY_COMPATIBLE, false), (at::COMPATIBLE, true)]
+        {
+            let mut page = sample().encode();
+            page[at + 7] = 1;
+            let crc = crc32c::crc32c(&page[..at::CRC]);
+            page[at::CRC..at::END].copy_from_slice(&crc.to_le_bytes());
+            let opened = Header::decode(&page, QUEUE_MAGIC, 8192, Path::new("q"));
+            assert_eq!(opened.is_ok(), opens, "{at}");
         }
     }
 

@@ -4,9 +4,11 @@
 //! once, before the file gets its name, and is never changed after ([`header`]). What follows is words: atomics, each of them named in
 //! [`control`] or [`queue`], or computed by a [`Plan`](queue::Plan). All numbers are little-endian.
 //!
-//! `docs/FORMAT.md` is the same for people; a test holds the two together.
+//! `docs/FORMAT.md` is the same for people; the tests in `format` hold the two together.
 
 pub(crate) mod control;
+#[cfg(test)]
+mod format;
 pub(crate) mod header;
 pub(crate) mod queue;
 

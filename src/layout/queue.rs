@@ -107,7 +107,7 @@ pub(crate) mod group {
 /// A producer or consumer of the queue.
 #[repr(C)]
 pub(crate) struct Attachment {
-    /// `nonce 32 | group 8 | kind 8 | owner 16`, or 0 for nobody.
+    /// `zero 32 | group 8 | kind 8 | owner 16`, or 0 for nobody.
     pub(crate) who: AtomicU64,
     /// For people: deliveries in flight.
     pub(crate) in_flight: AtomicU64,

@@ -15,7 +15,7 @@ use crate::layout::queue::{Attachment, Geometry, GroupWords, NOTES, Note, Plan, 
 use crate::memory::{Memory, Place};
 use crate::sys::mapping::Mapping;
 
-pub(crate) use payload::Span;
+pub(crate) use payload::{IDLE_MAX, Span};
 
 /// A mapped queue file, validated against its header.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 //! nothing. The word goes to 0 before the pages are given back, so it never counts too many.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +19,7 @@ use crate::layout::queue::SLOT_HEADER;
 use crate::sys::files;
 
 /// Messages in a row that did not need a slot's extent before its pages are given back.
-const IDLE_MAX: u64 = 8;
+pub(crate) const IDLE_MAX: u64 = 8;
 
 /// Pages that a slot may keep for good.
 const KEEP_PAGES: u64 = 16;
@@ -75,7 +76,8 @@ impl Span {
 }
 
 impl Mapped {
-    fn meta(&self, position: u64) -> &AtomicU64 {
+    /// A slot's second word: how many of its message's bytes are headers.
+    pub(crate) fn header_word(&self, position: u64) -> &AtomicU64 {
         // SAFETY: a slot is at least 64 bytes, and its second word is one by the plan.
         unsafe { self.at(self.slot_at(position) + 8) }
     }
@@ -85,7 +87,7 @@ impl Mapped {
         let at = if len <= self.plan.geometry.inline() {
             self.slot_at(position) + SLOT_HEADER
         } else {
-            self.plan.extents + (position & self.mask) * self.plan.extent_size
+            self.extent_at(position)
         };
         // SAFETY: both are offsets inside the mapping, by the plan.
         unsafe { self.base.add(at as usize) }
@@ -99,7 +101,7 @@ impl Mapped {
     #[inline]
     pub(crate) fn span(&self, position: u64, len: u32) -> Result<Span, Oversize> {
         // Relaxed: `seq` was read with Acquire, and the word was written before it.
-        let headers = self.meta(position).load(Ordering::Relaxed);
+        let headers = self.header_word(position).load(Ordering::Relaxed);
         let limit = u64::from(self.plan.geometry.max_message);
         if u64::from(len) > limit || headers > u64::from(len) {
             return Err(Oversize);
@@ -108,6 +110,30 @@ impl Mapped {
             return Err(Oversize);
         }
         Ok(Span { start: self.place_of(position, len.into()), len: len as usize, headers: headers as usize })
+    }
+
+    /// Copies a message that the caller has no lease of to the end of `buffer`; the number of header bytes. `None`: it cannot be
+    /// read. The caller checks afterwards that the slot did not go on meanwhile.
+    ///
+    /// From an extent it is read through the file: the slot may go on and give the pages back, and to touch a page that is not
+    /// there would allocate it, or raise SIGBUS where there is no room.
+    pub(crate) fn copy_unleased(&self, position: u64, len: u32, buffer: &mut Vec<u8>) -> Option<usize> {
+        let span = self.span(position, len).ok()?;
+        if u64::from(len) <= self.plan.geometry.inline() {
+            return Some(span.copy_to(buffer));
+        }
+        let end = buffer.len();
+        buffer.resize(end + span.len, 0);
+        if self.file.read_exact_at(&mut buffer[end..], self.extent_at(position)).is_err() {
+            buffer.truncate(end);
+            return None;
+        }
+        Some(span.headers)
+    }
+
+    /// Where the extent of a position's slot lies.
+    fn extent_at(&self, position: u64) -> u64 {
+        self.plan.extents + (position & self.mask) * self.plan.extent_size
     }
 
     /// Makes room for a message at a position that the caller has claimed, and says where. The caller has checked the limit.
@@ -123,7 +149,7 @@ impl Mapped {
         } else if self.words().extents_used.load(Ordering::Relaxed) != 0 {
             self.shrink_extent(position);
         }
-        self.meta(position).store(headers as u64, Ordering::Relaxed);
+        self.header_word(position).store(headers as u64, Ordering::Relaxed);
         Ok(Span { start: self.place_of(position, len as u64), len, headers })
     }
 
@@ -159,8 +185,7 @@ impl Mapped {
         let pages = len.div_ceil(PAGE);
         let there = word.load(Ordering::Relaxed) & u64::from(u32::MAX);
         if there < pages {
-            let at = self.plan.extents + (position & self.mask) * self.plan.extent_size;
-            files::allocate(&self.file, at, pages * PAGE)?;
+            files::allocate(&self.file, self.extent_at(position), pages * PAGE)?;
         }
         // Only the slot's claimant writes the word, and its claim was ordered after the last one's.
         word.store(there.max(pages), Ordering::Relaxed);
@@ -182,9 +207,8 @@ impl Mapped {
             return;
         }
         word.store(0, Ordering::Relaxed);
-        let at = self.plan.extents + (position & self.mask) * self.plan.extent_size;
         // A file system that cannot punch keeps the pages; nothing depends on it.
-        let _ = files::punch(&self.file, at, self.plan.extent_size);
+        let _ = files::punch(&self.file, self.extent_at(position), self.plan.extent_size);
     }
 }
 

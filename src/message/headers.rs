@@ -29,10 +29,10 @@ use crate::PublishFailure;
 pub(crate) const MAX_BLOCK: usize = 65_528;
 
 /// The block is a multiple of this.
-const ALIGN: usize = 8;
+pub(crate) const ALIGN: usize = 8;
 
 /// Bytes of a field before its name.
-const FIELD_HEAD: usize = 4;
+pub(crate) const FIELD_HEAD: usize = 4;
 
 /// The tags of the fields.
 pub(crate) mod tag {

@@ -28,6 +28,11 @@ unsafe impl Sync for Table {}
 pub(crate) struct EntryState(u64);
 
 impl EntryState {
+    /// The state of this content.
+    pub(crate) fn from_bits(bits: u64) -> EntryState {
+        EntryState(bits)
+    }
+
     /// How often the entry has been taken.
     pub(crate) fn epoch(self) -> u32 {
         (self.0 >> 32) as u32
@@ -80,7 +85,7 @@ impl Table {
 
     /// The state of an entry. Acquire: pairs with `publish`.
     pub(crate) fn state(&self, owner: Owner) -> EntryState {
-        EntryState(self.entry(owner).state.load(Acquire))
+        EntryState::from_bits(self.entry(owner).state.load(Acquire))
     }
 
     /// Takes a free entry for this process. The caller holds its lock, so nobody else writes it.

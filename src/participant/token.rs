@@ -41,7 +41,7 @@ use crate::sys::mapping::Mapping;
 /// The byte of participant 0.
 const FIRST: u64 = 1 << 62;
 
-fn byte_of(index: u16) -> u64 {
+pub(crate) fn byte_of(index: u16) -> u64 {
     FIRST + u64::from(index)
 }
 

@@ -55,7 +55,7 @@ impl Role {
     }
 
     /// Whether the two write the same ledger.
-    fn shares_ledger(self, other: Role) -> bool {
+    pub(super) fn shares_ledger(self, other: Role) -> bool {
         match (self, other) {
             (Role::Producer { .. }, Role::Producer { .. }) => true,
             (Role::Consumer { group: a, .. }, Role::Consumer { group: b, .. }) => a == b,
@@ -64,7 +64,7 @@ impl Role {
     }
 }
 
-/// The content of an attachment's `who` word.
+/// The content of an attachment's `who` word: `zero 32 | group 8 | kind 8 | owner 16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Who {
     pub(crate) owner: Owner,
@@ -72,12 +72,12 @@ pub(crate) struct Who {
 }
 
 impl Who {
-    fn encode(self) -> u64 {
+    pub(crate) fn encode(self) -> u64 {
         let (kind, group) = self.role.code();
         group << 24 | kind << 16 | u64::from(self.owner.index())
     }
 
-    fn decode(bits: u64) -> Option<Who> {
+    pub(crate) fn decode(bits: u64) -> Option<Who> {
         let group = (bits >> 24) as u8;
         let role = match (bits >> 16) as u8 {
             1 => Role::Producer { exclusive: false },
@@ -249,10 +249,10 @@ impl QueueCore {
     }
 }
 
-fn role_bits(owner: Owner, index: usize) -> u64 {
+pub(crate) fn role_bits(owner: Owner, index: usize) -> u64 {
     u64::from(owner.index()) << 32 | (index as u64 + 1)
 }
 
-fn holder_of(bits: u64) -> Option<Owner> {
+pub(crate) fn holder_of(bits: u64) -> Option<Owner> {
     (bits != 0).then(|| Owner::new((bits >> 32) as u16))
 }

@@ -52,7 +52,7 @@ impl QueueCore {
             if is_missing(&error) { StoreError::NoSuchQueue { queue: name.to_owned(), store } } else { error }
         })?;
         let header = read_header(&file, QUEUE_MAGIC, &path)?;
-        let geometry = geometry_of(&header);
+        let geometry = header.geometry();
         let damaged = |what, found: String, expected: String| StoreError::Damaged {
             path: path.clone(),
             what,
@@ -132,15 +132,5 @@ impl QueueCore {
     /// As `is_removed`, as an error.
     pub(crate) fn check_removed(&self) -> Result<(), StoreError> {
         if self.is_removed() { Err(StoreError::Removed { queue: self.name.clone() }) } else { Ok(()) }
-    }
-}
-
-/// The geometry that a header states; not checked yet.
-fn geometry_of(header: &Header) -> Geometry {
-    Geometry {
-        capacity: header.capacity,
-        slot_size: header.slot_size,
-        max_message: header.max_message,
-        max_groups: header.max_groups,
     }
 }

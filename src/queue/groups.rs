@@ -36,7 +36,10 @@ use crate::{GroupOptions, Order, Removal, Start, StoreError};
 pub(crate) const DEFAULT: &str = "default";
 
 /// The byte of the queue file whose lock makers and removers of groups take.
-const ADMIN_BYTE: u64 = 1 << 62;
+pub(crate) const ADMIN_BYTE: u64 = 1 << 62;
+
+/// The longest wait between two attempts that a group can be made with.
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long they wait for each other.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -238,11 +241,10 @@ pub(crate) fn check_options(options: &GroupOptions) -> Result<(), StoreError> {
     let bad = |option, found: String, expected: &str| {
         Err(StoreError::BadOption { option, found, expected: expected.to_owned() })
     };
-    let longest = Duration::from_secs(24 * 60 * 60);
     if options.max_deliveries > MAX_DELIVERIES_MAX {
         return bad("max_deliveries", options.max_deliveries.to_string(), "0 (no limit) to 500");
     }
-    if options.backoff.cap > longest {
+    if options.backoff.cap > BACKOFF_MAX {
         return bad("backoff cap", format!("{:?}", options.backoff.cap), "at most 24 h");
     }
     if options.backoff.base > options.backoff.cap {

@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod bells;
 pub(crate) mod core;
+mod dead;
 pub(crate) mod groups;
 mod inspect;
 mod report;

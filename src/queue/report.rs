@@ -97,7 +97,7 @@ pub struct Peeked {
     pub state: MessageState,
     /// Failed deliveries so far.
     pub failures: u16,
-    /// The payload.
+    /// The payload; empty if another process has damaged the message.
     pub payload: Vec<u8>,
     pub(crate) headers: Vec<u8>,
 }
@@ -105,7 +105,7 @@ pub struct Peeked {
 impl Peeked {
     /// The headers.
     pub fn headers(&self) -> HeadersRef<'_> {
-        todo!()
+        HeadersRef::from_encoded(&self.headers)
     }
 }
 

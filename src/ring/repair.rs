@@ -37,7 +37,8 @@ pub fn find_tail<M: Memory>(memory: &M) -> u64 {
         if !is_decided(memory, tail) {
             break;
         }
-        tail += 1;
+        // A tail that was scribbled may stand at the end of all positions.
+        tail = tail.wrapping_add(1);
     }
     tail
 }
