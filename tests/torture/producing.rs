@@ -130,7 +130,9 @@ fn loan(worker: &mut Worker, producer: &Producer, id: u64, length: usize) -> Res
                 drop(loan);
                 Published::Refused
             } else {
-                Published::Accepted { position: loan.publish().position }
+                let published = loan.publish();
+                let receipt = published.map_err(|failure| format!("publishing a loan: {failure}"))?;
+                Published::Accepted { position: receipt.position }
             }
         }
         Err(PublishFailure::Full { .. }) => Published::Refused,
