@@ -129,7 +129,8 @@ impl Subscriber {
         // Relaxed: the CAS decides; and an exclusive consumer reads what it wrote itself, or what its dead
         // predecessor left, which the attach has ordered before.
         let seen = Lease::from_bits(memory.load(place, Relaxed));
-        if seen.lap() == lap || seen.state() != State::Done {
+        // A later lap: the caller paused after it read `seq`, and the slot has gone round meanwhile.
+        if !before(seen.lap(), lap) || seen.state() != State::Done {
             return None;
         }
         let lease = seen.fresh(lap, self.timed, self.me);
@@ -285,7 +286,7 @@ impl Subscriber {
                 let due = Due::from_bits(memory.load(Place::Due(self.group, slot), Acquire));
                 (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
             }
-            State::Done if seen.lap() != seq.lap() => (seen.fresh(seq.lap(), self.timed, self.me), 1),
+            State::Done if before(seen.lap(), seq.lap()) => (seen.fresh(seq.lap(), self.timed, self.me), 1),
             _ => return None,
         };
         if seq.kind() != Kind::Ready {
