@@ -241,6 +241,13 @@ fn miscounted_failures() {
 }
 
 #[test]
+fn miscounted_failures_after_a_wait_too_short_for_a_lease_to_run_out() {
+    let waited = Call::Wait { began: 10, ended: LEASE / 2 };
+    let tale = tale().timed().left([accepted(1, 0)]).left([waited]);
+    tale.left([got(1, LEASE, 2, 1), ack(1, LEASE + 30)]).is(Verdict::Miscounted);
+}
+
+#[test]
 fn miscounted_attempts() {
     tale()
         .left([accepted(1, 0)])

@@ -147,6 +147,18 @@ fn a_later_message_may_come_first_if_the_holder_of_the_earlier_one_died_unheard(
 fn recoveries_are_measured_where_someone_was_there() {
     let tale = || tale().left([accepted(1, 0), accepted(2, 5)]).killed(20, [first(1, 10)]);
     let other = [first(2, 8), ack(2, 12), got(1, 29, 2, 1), ack(1, 40)];
-    assert_eq!(tale().left(other).0.recoveries(), [10]);
-    assert_eq!(tale().left([got(1, 29, 2, 1), ack(1, 40)]).0.recoveries(), [0; 0], "nobody was there before");
+    assert_eq!(tale().left(other).0.judge().recoveries, [10]);
+    assert_eq!(
+        tale().left([got(1, 29, 2, 1), ack(1, 40)]).0.judge().recoveries,
+        [0; 0],
+        "nobody was there before"
+    );
+}
+
+#[test]
+fn a_lease_may_run_out_inside_receive() {
+    // Leased and never handed over: the consumer was stopped in between, and then waited for another.
+    let waited = Call::Wait { began: 10, ended: 2 * LEASE };
+    let tale = |stopped| tale().timed().left([accepted(1, 0)]).left([stopped]);
+    tale(waited).left([got(1, LEASE + 20, 2, 1), ack(1, LEASE + 30)]).is_good();
 }

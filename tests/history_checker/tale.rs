@@ -50,20 +50,21 @@ impl Tale {
 
     /// The verdicts, each once.
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
-        let mut verdicts: Vec<Verdict> = self.0.check().iter().map(|offence| offence.verdict).collect();
+        let mut verdicts: Vec<Verdict> =
+            self.0.judge().offences.iter().map(|offence| offence.verdict).collect();
         verdicts.dedup();
         verdicts
     }
 
     #[track_caller]
     pub(crate) fn is_good(&self) {
-        let offences: Vec<String> = self.0.check().iter().map(ToString::to_string).collect();
+        let offences: Vec<String> = self.0.judge().offences.iter().map(ToString::to_string).collect();
         assert!(offences.is_empty(), "{}", offences.join("\n"));
     }
 
     #[track_caller]
     pub(crate) fn is(&self, verdict: Verdict) {
-        assert_eq!(self.verdicts(), [verdict], "{:?}", self.0.check());
+        assert_eq!(self.verdicts(), [verdict], "{:?}", self.0.judge().offences);
     }
 }
 

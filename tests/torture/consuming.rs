@@ -90,13 +90,12 @@ fn receive<'c>(
 
 /// What to do with a message.
 fn mood(worker: &mut Worker, role: &ConsumerRole) -> Verb {
-    let often = if role.moody { 30 } else { 4 };
-    match worker.rng.below(1000) / often {
-        0 | 1 => Verb::Nack,
-        2 | 3 => Verb::Release,
-        4 => Verb::Drop,
-        5 => Verb::Extend,
-        6 if role.moody => Verb::Reject,
+    match worker.rng.below(1000) / role.mood {
+        0 => Verb::Nack,
+        1 => Verb::Release,
+        2 => Verb::Drop,
+        3 => Verb::Extend,
+        4 => Verb::Reject,
         _ => Verb::Ack,
     }
 }

@@ -291,6 +291,21 @@ impl Worker {
     }
 }
 
+/// Lets the harness go before its workers while `work` runs, if the system allows: a kill should come
+/// when it was meant to. The workers themselves are scheduled as ever.
+pub(crate) fn with_precedence<T>(work: impl FnOnce() -> T) -> T {
+    let schedule = |policy, priority| {
+        let parameters = libc::sched_param { sched_priority: priority };
+        // SAFETY: the parameters are valid for the call, which changes this thread's scheduling only.
+        // Where it is not permitted nothing changes.
+        unsafe { libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &parameters) }
+    };
+    schedule(libc::SCHED_FIFO, 1);
+    let done = work();
+    schedule(libc::SCHED_OTHER, 0);
+    done
+}
+
 fn signal(pid: Pid, signal: Signal) -> Result<(), String> {
     kill(pid, signal).map_err(|error| format!("sending {signal} to {pid}: {error}"))
 }

@@ -71,8 +71,8 @@ pub(crate) struct ConsumerRole {
     pub(crate) keep: usize,
     /// Microseconds of work on a message, at most; most take none.
     pub(crate) work_us: u64,
-    /// Whether it does anything other than ack often, or only now and then.
-    pub(crate) moody: bool,
+    /// How many messages of a thousand it settles by each way that is not an ack.
+    pub(crate) mood: u64,
 }
 
 impl Role {

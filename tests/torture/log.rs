@@ -22,6 +22,8 @@ const HEADER: usize = 8;
 const RECORD: usize = 5;
 /// How many records a log has room for; who comes near leaves, and another takes over.
 const RECORDS: usize = 48 * 1024;
+/// A `receive` that gives nothing is told if it takes longer: a short lease may run out in it.
+const LONG: Nanos = 4_000_000;
 /// Room that is left for what a process still has to note when it is asked to leave.
 const RESERVE: usize = 1024;
 
@@ -201,8 +203,13 @@ impl Log {
         self.begin(Head::new(RECEIVE), 0, 0)
     }
 
-    /// Takes back the last record: nothing was received.
+    /// Nothing was received. The record, the last one, stays only if it took long.
     pub(crate) fn in_vain(&mut self, Begun(record): Begun) {
+        let began = self.field(record, 1).load(Ordering::Relaxed);
+        if now() - began > LONG {
+            self.end(Begun(record), 2);
+            return;
+        }
         self.field(record, 0).store(0, Ordering::Release);
         self.used = record;
     }
@@ -263,6 +270,7 @@ impl Log {
                 };
                 Call::Publish { id, began, answer: answer(1).map(told) }
             }
+            RECEIVE if head.answer() == 2 => Call::Wait { began, ended },
             RECEIVE => {
                 let (attempt, failures) = (head.field(16, 16) as u16, head.field(32, 16) as u16);
                 let got = Got { id, position, attempt, failures, intact: head.flag() & 1 == 1, tag };

@@ -136,7 +136,7 @@ fn groups(kind: Kind, rng: &mut Rng) -> Vec<(GroupOptions, Group)> {
 
 fn producer(kind: Kind, rng: &mut Rng) -> Role {
     // Some never rest, so that the ring is full and most kills hit them inside a publish.
-    let restless = rng.chance(400);
+    let restless = rng.chance(250);
     Role::Producer(ProducerRole {
         exclusive: matches!(kind, Kind::ExclusiveProducer | Kind::ExclusiveBoth),
         wait: wait(rng),
@@ -156,7 +156,12 @@ fn consumer(kind: Kind, group: &Group, number: usize, rng: &mut Rng) -> Role {
         batch: *rng.pick(&[1, 4, 16, 64]),
         keep: *rng.pick(&[0, 0, 3, 32]),
         work_us: if number == 1 { 3000 } else { *rng.pick(&[0, 300, 2000]) },
-        moody: kind == Kind::Moody || rng.chance(150),
+        // A returned message holds an ordered group up until it is due.
+        mood: match kind {
+            Kind::Moody => 30,
+            _ if group.ordered => 1,
+            _ => *rng.pick(&[4, 4, 4, 30]),
+        },
     })
 }
 

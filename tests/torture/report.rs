@@ -5,7 +5,7 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::history::{Id, Offence, Verdict};
+use crate::history::{Id, Judgement, Offence, Verdict};
 use crate::scenario::Outcome;
 
 /// Offences that are told in full.
@@ -44,7 +44,7 @@ impl Report {
 
     /// Adds a scenario, and tells what was wrong with it; whether nothing was.
     pub(crate) fn add(&mut self, title: &str, outcome: &Outcome) -> bool {
-        let offences = outcome.history.check();
+        let Judgement { offences, recoveries } = outcome.history.judge();
         self.scenarios += 1;
         self.kills += outcome.kills;
         self.pauses += outcome.pauses;
@@ -54,7 +54,7 @@ impl Report {
         for offence in &offences {
             self.verdicts[offence.verdict as usize] += 1;
         }
-        for nanos in outcome.history.recoveries() {
+        for nanos in recoveries {
             self.recovery_us.saturating_record(nanos / 1000);
         }
         if offences.is_empty() && outcome.violations.is_empty() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringway::{Queue, QueueInfo, Store};
 
 use crate::clock::{Rng, now};
-use crate::fleet::{Fleet, Home};
+use crate::fleet::{Fleet, Home, with_precedence};
 use crate::history::{History, Nanos};
 use crate::job::Role;
 use crate::log::{Command, Stage};
@@ -63,11 +63,14 @@ pub(crate) fn run(plan: Plan, kills: u64, mut rng: Rng, directory: &Path) -> Res
     for place in 0..scenario.fleet.places().len() {
         scenario.fleet.start(place)?;
     }
-    while scenario.fleet.kills < kills && scenario.going() {
-        let gap = scenario.rng.spread(GAP.0, GAP.1);
-        scenario.pass(gap)?;
-        scenario.act()?;
-    }
+    with_precedence(|| {
+        while scenario.fleet.kills < kills && scenario.going() {
+            let gap = scenario.rng.spread(GAP.0, GAP.1);
+            scenario.pass(gap)?;
+            scenario.act()?;
+        }
+        Ok::<(), String>(())
+    })?;
     scenario.finish(&home)
 }
 

@@ -1,7 +1,7 @@
 //! From calls to what the rules speak of: messages that were offered, and times in which they were
 //! held.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 
 use super::{Call, End, Got, History, LEASE_TOLERANCE, Nanos, Process, Published, Settled, Verb};
 
@@ -125,27 +125,93 @@ impl Hold {
     }
 }
 
-/// Every offer, by id.
-pub(super) fn published(history: &History) -> Vec<Offer> {
-    let calls = history.processes.iter().flat_map(|process| &process.calls);
-    let mut offers: Vec<Offer> = calls
-        .filter_map(|call| match *call {
-            Call::Publish { id, began, answer } => Some(Offer { id, began, answer }),
-            _ => None,
-        })
-        .collect();
-    offers.sort_by_key(|offer| offer.id);
-    offers
+/// Every offer, by id. Whoever asks for one after the other in that order is answered at once.
+#[derive(Debug)]
+pub(super) struct Offers {
+    by_id: Vec<Offer>,
+    last: Cell<usize>,
 }
 
-/// Every delivery, by group, message and time.
-pub(super) fn of(history: &History) -> Vec<Hold> {
-    let mut holds = Vec::new();
-    for (number, process) in history.processes.iter().enumerate() {
-        gather(number, process, &mut holds);
+impl Offers {
+    pub(super) fn of(history: &History) -> Offers {
+        let calls = history.processes.iter().flat_map(|process| &process.calls);
+        let mut by_id: Vec<Offer> = calls
+            .filter_map(|call| match *call {
+                Call::Publish { id, began, answer } => Some(Offer { id, began, answer }),
+                _ => None,
+            })
+            .collect();
+        by_id.sort_by_key(|offer| offer.id);
+        Offers { by_id, last: Cell::new(0) }
     }
-    holds.sort_by_key(|hold| (hold.group, hold.got.id, hold.received));
-    holds
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Offer> {
+        self.by_id.iter()
+    }
+
+    /// The offer of this message.
+    pub(super) fn find(&self, id: u64) -> Option<&Offer> {
+        let next = self.last.get() + 1;
+        let found = match self.by_id.get(next) {
+            Some(offer) if offer.id == id => Ok(next),
+            _ => self.by_id.binary_search_by_key(&id, |offer| offer.id),
+        };
+        self.last.set(found.ok()?);
+        self.by_id.get(self.last.get())
+    }
+
+    /// When this message was offered.
+    pub(super) fn began(&self, id: u64) -> Nanos {
+        self.find(id).map_or(0, |offer| offer.began)
+    }
+}
+
+/// Every delivery, by group, message and time; quick as [`Offers`] are.
+#[derive(Debug)]
+pub(super) struct Holds {
+    all: Vec<Hold>,
+    last: Cell<usize>,
+}
+
+impl Holds {
+    pub(super) fn of(history: &History) -> Holds {
+        let mut all = Vec::new();
+        for (number, process) in history.processes.iter().enumerate() {
+            gather(number, process, &mut all);
+        }
+        all.sort_by_key(|hold| (hold.group, hold.got.id, hold.received));
+        Holds { all, last: Cell::new(0) }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Hold> {
+        self.all.iter()
+    }
+
+    /// The deliveries of each message to each group.
+    pub(super) fn by_message(&self) -> impl Iterator<Item = &[Hold]> {
+        by_message(&self.all)
+    }
+
+    /// The deliveries of a group, by message and time.
+    pub(super) fn of_group(&self, group: usize) -> &[Hold] {
+        let from = self.all.partition_point(|hold| hold.group < group);
+        let to = self.all.partition_point(|hold| hold.group <= group);
+        &self.all[from..to]
+    }
+
+    /// The deliveries of a message to a group.
+    pub(super) fn of_message(&self, group: usize, id: u64) -> &[Hold] {
+        let key = |hold: &Hold| (hold.group, hold.got.id);
+        let last = self.last.get();
+        let follows = last == 0 || key(&self.all[last - 1]) < (group, id);
+        let from = match self.all.get(last) {
+            Some(hold) if follows && key(hold) >= (group, id) => last,
+            _ => self.all.partition_point(|hold| key(hold) < (group, id)),
+        };
+        let to = from + self.all[from..].iter().take_while(|hold| key(hold) == (group, id)).count();
+        self.last.set(to);
+        &self.all[from..to]
+    }
 }
 
 fn gather(number: usize, process: &Process, holds: &mut Vec<Hold>) {
@@ -153,11 +219,12 @@ fn gather(number: usize, process: &Process, holds: &mut Vec<Hold>) {
         End::Killed { sent, gone } => HoldEnd::Died { sent, gone },
         End::Left | End::Failed(_) => HoldEnd::Open,
     };
-    let mut open: HashMap<u16, usize> = HashMap::new();
+    // By tag, which is a small number.
+    let mut open = vec![u32::MAX; 1 << 16];
     for call in &process.calls {
         match *call {
             Call::Receive { began, got: Some((at, got)) } => {
-                open.insert(got.tag, holds.len());
+                open[usize::from(got.tag)] = holds.len() as u32;
                 holds.push(Hold {
                     process: number,
                     group: process.group,
@@ -169,8 +236,8 @@ fn gather(number: usize, process: &Process, holds: &mut Vec<Hold>) {
                 });
             }
             Call::Settle { tag, verb, began, answer } => {
-                let Some(&index) = open.get(&tag) else { continue };
-                settle(&mut holds[index], verb, began, answer, at_death);
+                let held = holds.get_mut(open[usize::from(tag)] as usize);
+                held.into_iter().for_each(|hold| settle(hold, verb, began, answer, at_death));
             }
             _ => {}
         }

@@ -1,12 +1,12 @@
 //! How long a message of a killed holder takes to its next consumer.
 
-use super::holds::{Hold, HoldEnd, by_message};
+use super::holds::{HoldEnd, Holds};
 use super::{Call, End, History, Nanos};
 
-/// See [`History::recoveries`].
-pub(super) fn recoveries(history: &History, holds: &[Hold]) -> Vec<Nanos> {
+/// See [`Judgement`](super::Judgement).
+pub(super) fn recoveries(history: &History, holds: &Holds) -> Vec<Nanos> {
     let mut times = Vec::new();
-    for deliveries in by_message(holds) {
+    for deliveries in holds.by_message() {
         for hold in deliveries {
             let HoldEnd::Died { sent, .. } = hold.end else { continue };
             let next = deliveries.iter().find(|next| next.received > sent && next.process != hold.process);

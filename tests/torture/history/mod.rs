@@ -14,7 +14,8 @@
 //!   first have run out, counted from the beginning of the `receive`;
 //! - a publish without an answer may have happened or not, whatever a later delivery shows;
 //! - a settle without an answer may have happened or not;
-//! - a consumer that was killed inside `receive` may have been handed messages nobody heard of.
+//! - a consumer that was killed inside `receive` may have been handed messages nobody heard of, and
+//!   one that was in there for longer than a lease may have had one and lost it.
 
 mod holds;
 mod measure;
@@ -23,6 +24,8 @@ mod rules;
 mod story;
 
 use std::fmt;
+
+use self::holds::{Holds, Offers};
 
 /// Nanoseconds of the host's monotonic clock.
 pub(crate) type Nanos = u64;
@@ -94,10 +97,32 @@ pub(crate) enum End {
 /// A call and, if it returned, its answer with the time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Call {
-    Publish { id: u64, began: Nanos, answer: Option<(Nanos, Published)> },
-    Receive { began: Nanos, got: Option<(Nanos, Got)> },
-    Settle { tag: u16, verb: Verb, began: Nanos, answer: Option<(Nanos, Settled)> },
-    Bury { dead: Dead, verb: Burial, began: Nanos, answer: Option<(Nanos, bool)> },
+    Publish {
+        id: u64,
+        began: Nanos,
+        answer: Option<(Nanos, Published)>,
+    },
+    Receive {
+        began: Nanos,
+        got: Option<(Nanos, Got)>,
+    },
+    /// A `receive` that gave nothing. Only long ones need to be told.
+    Wait {
+        began: Nanos,
+        ended: Nanos,
+    },
+    Settle {
+        tag: u16,
+        verb: Verb,
+        began: Nanos,
+        answer: Option<(Nanos, Settled)>,
+    },
+    Bury {
+        dead: Dead,
+        verb: Burial,
+        began: Nanos,
+        answer: Option<(Nanos, bool)>,
+    },
 }
 
 /// The answer to a publish.
@@ -224,6 +249,16 @@ impl fmt::Display for Offence {
     }
 }
 
+/// What the checker found.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    /// Every promise that was broken, the gravest kind first.
+    pub(crate) offences: Vec<Offence>,
+    /// Nanoseconds from the kill of a holder to the next receive of its message by another consumer,
+    /// for every kill that another consumer was there to make up for.
+    pub(crate) recoveries: Vec<Nanos>,
+}
+
 /// An id for people: the producer's number and the number of the message.
 pub(crate) struct Id(pub(crate) u64);
 
@@ -243,15 +278,14 @@ impl fmt::Display for Ms {
 }
 
 impl History {
-    /// Every promise that was broken, the gravest kind first.
-    pub(crate) fn check(&self) -> Vec<Offence> {
+    /// Checks everything.
+    pub(crate) fn judge(&self) -> Judgement {
         let mut offences = Vec::new();
-        let holds = holds::of(self);
-        let published = holds::published(self);
-        rules::messages(self, &published, &holds, &mut offences);
-        rules::settled(self, &published, &holds, &mut offences);
-        rules::dead_letters(self, &published, &holds, &mut offences);
-        order::check(self, &published, &holds, &mut offences);
+        let (offers, holds) = (Offers::of(self), Holds::of(self));
+        rules::messages(self, &offers, &holds, &mut offences);
+        rules::settled(self, &offers, &holds, &mut offences);
+        rules::dead_letters(self, &offers, &holds, &mut offences);
+        order::check(self, &offers, &holds, &mut offences);
         for process in &self.processes {
             if let End::Failed(how) = &process.end {
                 offences.push(Offence::general(Verdict::Crashed, format!("{} {how}", process.name)));
@@ -259,13 +293,7 @@ impl History {
         }
         offences.extend(self.stalls.iter().map(|what| Offence::general(Verdict::Wedged, what.clone())));
         offences.sort_by_key(|offence| offence.verdict);
-        offences
-    }
-
-    /// Nanoseconds from the kill of a holder to the next receive of its message by another consumer,
-    /// for every kill that another consumer was there to make up for.
-    pub(crate) fn recoveries(&self) -> Vec<Nanos> {
-        measure::recoveries(self, &holds::of(self))
+        Judgement { offences, recoveries: measure::recoveries(self, &holds) }
     }
 
     /// Deliveries, of every group.
@@ -286,6 +314,7 @@ impl Call {
         match *self {
             Call::Publish { began, .. }
             | Call::Receive { began, .. }
+            | Call::Wait { began, .. }
             | Call::Settle { began, .. }
             | Call::Bury { began, .. } => began,
         }

@@ -2,19 +2,18 @@
 
 use std::collections::HashSet;
 
-use super::holds::{Hold, HoldEnd, Offer, by_message};
-use super::rules::{find, overlapping, unheard};
+use super::holds::{Hold, HoldEnd, Holds, Offers, by_message};
+use super::rules::{overlapping, unheard};
 use super::{Call, History, Id, Ms, Nanos, Offence, Published, Verb, Verdict};
 
-pub(super) fn check(history: &History, offers: &[Offer], holds: &[Hold], offences: &mut Vec<Offence>) {
+pub(super) fn check(history: &History, offers: &Offers, holds: &Holds, offences: &mut Vec<Offence>) {
     producers(history, offences);
     for (number, group) in history.groups.iter().enumerate().filter(|(_, group)| group.ordered) {
-        let from = holds.partition_point(|hold| hold.group < number);
-        let to = holds.partition_point(|hold| hold.group <= number);
-        let mut by_time = holds[from..to].to_vec();
+        let holds = holds.of_group(number);
+        let mut by_time = holds.to_vec();
         by_time.sort_by_key(|hold| hold.received);
         first_deliveries(history, offers, &by_time, offences);
-        returned_first(history, group.exclusive, &holds[from..to], &by_time, offences);
+        returned_first(history, group.exclusive, holds, &by_time, offences);
     }
 }
 
@@ -46,7 +45,7 @@ fn producers(history: &History, offences: &mut Vec<Offence>) {
 /// The first delivery may have gone to a consumer that was killed before it wrote it down. In an
 /// exclusive group that changes nothing, since whoever comes next gets the message back first;
 /// elsewhere others may rightly have been handed later ones meanwhile.
-fn first_deliveries(history: &History, offers: &[Offer], by_time: &[Hold], offences: &mut Vec<Offence>) {
+fn first_deliveries(history: &History, offers: &Offers, by_time: &[Hold], offences: &mut Vec<Offence>) {
     let Some(number) = by_time.first().map(|hold| hold.group) else { return };
     let unheard = if history.groups[number].exclusive { Vec::new() } else { unheard(history, number) };
     let mut known = HashSet::new();
@@ -61,7 +60,7 @@ fn first_deliveries(history: &History, offers: &[Offer], by_time: &[Hold], offen
         while let Some(earlier) = later.next_if(|earlier| earlier.received < moment(hold)) {
             highest = highest.filter(|high| high.got.position >= earlier.got.position).or(Some(earlier));
         }
-        let offered = find(offers, hold.got.id).map_or(0, |offer| offer.began);
+        let offered = offers.began(hold.got.id);
         let Some(high) = highest.filter(|high| high.got.position > hold.got.position) else { continue };
         if overlapping(&unheard, offered, hold.received) == 0 {
             accuse(history, hold, high, "first delivered", offences);

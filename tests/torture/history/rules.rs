@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::holds::{Hold, Offer, by_message};
-use super::{Burial, Call, Dead, End, Group, History, Ms, Nanos, Offence, Published, Verb, Verdict};
+use super::holds::{Hold, Holds, Offers};
+use super::{
+    Burial, Call, Dead, End, Group, History, LEASE_TOLERANCE, Ms, Nanos, Offence, Published, Verb, Verdict,
+};
 
 /// Phantoms: whatever was seen must have been offered, unharmed, and at one position.
-pub(super) fn messages(history: &History, offers: &[Offer], holds: &[Hold], offences: &mut Vec<Offence>) {
-    for deliveries in by_message(holds) {
+pub(super) fn messages(history: &History, offers: &Offers, holds: &Holds, offences: &mut Vec<Offence>) {
+    for deliveries in holds.by_message() {
         let id = deliveries[0].got.id;
         let mut accuse = |what: String| offences.push(Offence::about(Verdict::Phantom, id, what));
-        let Some(offer) = find(offers, id) else {
+        let Some(offer) = offers.find(id) else {
             accuse(format!("received by {}, never offered", name(history, &deliveries[0])));
             continue;
         };
@@ -40,19 +42,19 @@ pub(super) fn messages(history: &History, offers: &[Offer], holds: &[Hold], offe
 }
 
 /// What a delivery's end says about the others of the same message.
-pub(super) fn settled(history: &History, offers: &[Offer], holds: &[Hold], offences: &mut Vec<Offence>) {
+pub(super) fn settled(history: &History, offers: &Offers, holds: &Holds, offences: &mut Vec<Offence>) {
     let revived = revived(history);
-    let unheard: Vec<Vec<(Nanos, Nanos)>> =
-        (0..history.groups.len()).map(|group| unheard(history, group)).collect();
-    for deliveries in by_message(holds) {
+    let unheard = all_unheard(history);
+    for deliveries in holds.by_message() {
         let number = deliveries[0].group;
         let group = &history.groups[number];
         acked_again(history, deliveries, offences);
         double_held(history, group, deliveries, offences);
         if !revived.contains(&(number, deliveries[0].got.id)) {
             over_delivered(history, group, deliveries, offences);
-            let offered = find(offers, deliveries[0].got.id).map_or(0, |offer| offer.began);
-            miscounted(history, group, deliveries, (offered, &unheard[number]), offences);
+            let unheard =
+                |hold: &Hold| overlapping(&unheard[number], offers.began(hold.got.id), hold.received);
+            miscounted(history, group, deliveries, unheard, offences);
         }
     }
 }
@@ -123,13 +125,13 @@ fn over_delivered(history: &History, group: &Group, deliveries: &[Hold], offence
     }
 }
 
-/// Attempts and failures as delivered against those that were seen. Failures that nobody saw are
-/// those of consumers killed inside `receive`.
+/// Attempts and failures as delivered against those that were seen, and those that nobody may have
+/// heard of.
 fn miscounted(
     history: &History,
     group: &Group,
     deliveries: &[Hold],
-    (offered, unheard): (Nanos, &[(Nanos, Nanos)]),
+    unheard: impl Fn(&Hold) -> usize,
     offences: &mut Vec<Offence>,
 ) {
     for hold in deliveries {
@@ -138,7 +140,7 @@ fn miscounted(
         let (found, least) = (hold.got.failures as usize, sure_failures(group, deliveries, hold));
         let others = deliveries.iter().filter(|other| other.asked < hold.received && other.may_have_failed());
         let seen = others.filter(|other| !std::ptr::eq(*other, hold)).count();
-        let most = seen + overlapping(unheard, offered, hold.received);
+        let most = if found > seen { seen + unheard(hold) } else { seen };
         if found < least || found > most {
             accuse(format!("received by {by} with failures {found}, expected {least} to {most}"));
         }
@@ -149,16 +151,31 @@ fn miscounted(
     }
 }
 
-/// The spans of receives in which, or right after which, a consumer of the group was killed: it may
-/// have been handed messages that it had no time to write down.
+/// The spans in which a consumer of the group may have been handed messages that nobody heard of:
+/// killed inside a receive, or right after it, when it had no time to write down what came; or, with
+/// timed leases, so long inside a receive that a lease may have run out in there.
 pub(super) fn unheard(history: &History, group: usize) -> Vec<(Nanos, Nanos)> {
-    let consumers = history.processes.iter().filter(|process| process.group == group);
-    consumers
-        .filter_map(|process| match (&process.end, process.calls.last()) {
-            (&End::Killed { gone, .. }, Some(&Call::Receive { began, .. })) => Some((began, gone)),
+    let least = history.groups[group].lease.map(|lease| lease.saturating_sub(LEASE_TOLERANCE));
+    let mut spans = Vec::new();
+    for process in history.processes.iter().filter(|process| process.group == group) {
+        if let (&End::Killed { gone, .. }, Some(&Call::Receive { began, .. })) =
+            (&process.end, process.calls.last())
+        {
+            spans.push((began, gone));
+        }
+        spans.extend(process.calls.iter().filter_map(|call| match *call {
+            Call::Receive { began, got: Some((ended, _)) } | Call::Wait { began, ended } => {
+                least.is_some_and(|least| ended - began >= least).then_some((began, ended))
+            }
             _ => None,
-        })
-        .collect()
+        }));
+    }
+    spans
+}
+
+/// The unheard spans of each group.
+fn all_unheard(history: &History) -> Vec<Vec<(Nanos, Nanos)>> {
+    (0..history.groups.len()).map(|group| unheard(history, group)).collect()
 }
 
 /// How many of the spans overlap this one.
@@ -174,17 +191,19 @@ struct Sighting {
 }
 
 /// Lost messages, and dead letters that should not be.
-pub(super) fn dead_letters(history: &History, offers: &[Offer], holds: &[Hold], offences: &mut Vec<Offence>) {
+pub(super) fn dead_letters(history: &History, offers: &Offers, holds: &Holds, offences: &mut Vec<Offence>) {
     let mut at_rest: HashSet<(usize, u64)> = HashSet::new();
     let revived = revived(history);
+    let unheard = all_unheard(history);
     for sighting in sightings(history) {
         let (number, id) = (sighting.group, sighting.dead.id);
-        let deliveries = deliveries_of(holds, number, id);
+        let deliveries = holds.of_message(number, id);
         at_rest.insert((number, id));
-        if find(offers, id).is_none() || !sighting.dead.intact {
+        if offers.find(id).is_none() || !sighting.dead.intact {
             offences.push(Offence::about(Verdict::Phantom, id, "a dead letter, never offered so".into()));
         } else if !revived.contains(&(number, id)) {
-            dead_for_a_cause(history, offers, deliveries, &sighting, offences);
+            let sighting = (&sighting, &unheard[number][..]);
+            dead_for_a_cause(history, offers, deliveries, sighting, offences);
         }
         if let Some(at) = sighting.purged {
             for late in deliveries.iter().filter(|hold| hold.asked > at) {
@@ -202,8 +221,8 @@ pub(super) fn dead_letters(history: &History, offers: &[Offer], holds: &[Hold], 
 fn lost(
     history: &History,
     number: usize,
-    offers: &[Offer],
-    holds: &[Hold],
+    offers: &Offers,
+    holds: &Holds,
     at_rest: &HashSet<(usize, u64)>,
     offences: &mut Vec<Offence>,
 ) {
@@ -213,7 +232,7 @@ fn lost(
     seen.sort_unstable();
     seen.dedup();
     for id in seen {
-        let deliveries = deliveries_of(holds, number, id);
+        let deliveries = holds.of_message(number, id);
         let done = deliveries.iter().any(|hold| hold.may_have(Verb::Ack));
         if !done && !at_rest.contains(&(number, id)) {
             let what = format!("delivered {} times to {group:?}, never acked, not dead", deliveries.len());
@@ -225,9 +244,9 @@ fn lost(
 /// A dead letter was rejected, or has failed as often as the group allows; and it was not acked.
 fn dead_for_a_cause(
     history: &History,
-    offers: &[Offer],
+    offers: &Offers,
     deliveries: &[Hold],
-    sighting: &Sighting,
+    (sighting, unheard): (&Sighting, &[(Nanos, Nanos)]),
     offences: &mut Vec<Offence>,
 ) {
     let id = sighting.dead.id;
@@ -243,8 +262,8 @@ fn dead_for_a_cause(
         }
         return;
     }
-    let offered = find(offers, id).map_or(0, |offer| offer.began);
-    let hidden = overlapping(&unheard(history, sighting.group), offered, Nanos::MAX);
+    let offered = offers.began(id);
+    let hidden = overlapping(unheard, offered, Nanos::MAX);
     let most = deliveries.iter().filter(|hold| hold.may_have_failed()).count() + hidden;
     if most < group.max_deliveries as usize {
         let what = format!("a dead letter after at most {most} failures of {}", group.max_deliveries);
@@ -283,16 +302,6 @@ fn revived(history: &History) -> HashSet<(usize, u64)> {
         }
     }
     revived
-}
-
-fn deliveries_of(holds: &[Hold], group: usize, id: u64) -> &[Hold] {
-    let from = holds.partition_point(|hold| (hold.group, hold.got.id) < (group, id));
-    let to = holds.partition_point(|hold| (hold.group, hold.got.id) <= (group, id));
-    &holds[from..to]
-}
-
-pub(super) fn find(offers: &[Offer], id: u64) -> Option<&Offer> {
-    offers.binary_search_by_key(&id, |offer| offer.id).ok().map(|index| &offers[index])
 }
 
 fn name<'h>(history: &'h History, hold: &Hold) -> &'h str {
