@@ -162,3 +162,19 @@ fn a_lease_may_run_out_inside_receive() {
     let tale = |stopped| tale().timed().left([accepted(1, 0)]).left([stopped]);
     tale(waited).left([got(1, LEASE + 20, 2, 1), ack(1, LEASE + 30)]).is_good();
 }
+
+#[test]
+fn a_later_message_may_come_before_a_returned_one_that_somebody_had_and_died_unheard() {
+    let tale = || tale().ordered(false).left([accepted(1, 0), accepted(2, 10)]);
+    tale()
+        .killed(45, [asking(28)])
+        .left([
+            first(1, 20),
+            settle(1, Verb::Nack, 25),
+            first(2, 40),
+            ack(2, 42),
+            got(1, 50, 3, 2),
+            ack(1, 60),
+        ])
+        .is_good();
+}

@@ -13,7 +13,7 @@ pub(super) fn check(history: &History, offers: &Offers, holds: &Holds, offences:
         let mut by_time = holds.to_vec();
         by_time.sort_by_key(|hold| hold.received);
         first_deliveries(history, offers, &by_time, offences);
-        returned_first(history, group.exclusive, holds, &by_time, offences);
+        returned_first(history, number, holds, &by_time, offences);
     }
 }
 
@@ -71,17 +71,23 @@ fn first_deliveries(history: &History, offers: &Offers, by_time: &[Hold], offenc
 /// A message of a later position that is delivered while an earlier one waits for its redelivery.
 fn returned_first(
     history: &History,
-    exclusive: bool,
+    number: usize,
     holds: &[Hold],
     by_time: &[Hold],
     offences: &mut Vec<Offence>,
 ) {
+    let exclusive = history.groups[number].exclusive;
+    // In between it may have been handed to one who was killed, as above.
+    let unheard = if exclusive { Vec::new() } else { unheard(history, number) };
     let mut by_asking = by_time.to_vec();
     by_asking.sort_by_key(|hold| hold.asked);
     for pair in by_message(holds).flat_map(|deliveries| deliveries.windows(2)) {
         let (hold, again) = (&pair[0], &pair[1]);
         let Some(returned) = returned_by(hold, again, exclusive) else { continue };
         let until = if exclusive { again.received } else { again.asked };
+        if overlapping(&unheard, returned, until) > 0 {
+            continue;
+        }
         let from = by_asking.partition_point(|other| other.asked < returned);
         let between = by_asking[from..].iter().take_while(|other| other.asked < until);
         if let Some(other) = between
