@@ -92,7 +92,8 @@ impl QueueCore {
         if !self.has_records_of(dead) {
             return;
         }
-        let now_ms = crate::sys::clock::boot_ms();
+        // The clock that consumers compare with, so that what comes back is due at once, not a tick later.
+        let now_ms = crate::sys::clock::coarse_ms();
         let slots = self.mapped.capacity();
         report.voided += (0..slots).filter(|&slot| void_unfinished(&self.mapped, slot, dead)).count() as u64;
         for group in self.groups_in_use() {

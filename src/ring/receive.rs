@@ -129,7 +129,8 @@ impl Subscriber {
         // Relaxed: the CAS decides; and an exclusive consumer reads what it wrote itself, or what its dead
         // predecessor left, which the attach has ordered before.
         let seen = Lease::from_bits(memory.load(place, Relaxed));
-        if seen.lap() == lap || seen.state() != State::Done {
+        // A later lap: the caller paused after it read `seq`, and the slot has gone round meanwhile.
+        if !before(seen.lap(), lap) || seen.state() != State::Done {
             return None;
         }
         let lease = seen.fresh(lap, self.timed, self.me);
@@ -209,32 +210,32 @@ impl Subscriber {
         if !attention > now_ms && !ordered {
             return Found::NotBefore(!attention);
         }
-        let mut first: Option<(u64, u64)> = None;
+        let mut first: Option<Returned> = None;
         let mut next_due = u64::MAX;
         for index in 0..memory.capacity().div_ceil(64) {
             let mut bits = memory.load(Place::Returned(self.group, index), Acquire);
             while bits != 0 {
                 let slot = index * 64 + u64::from(bits.trailing_zeros());
                 bits &= bits - 1;
-                let Some((position, due)) = self.returned_at(memory, slot, now_ms) else {
+                let Some(found) = self.returned_at(memory, slot, now_ms) else {
                     self.unmark(memory, slot, now_ms);
                     continue;
                 };
-                next_due = next_due.min(due);
+                next_due = next_due.min(found.due_ms);
                 if ordered {
-                    first = Some(first.map_or((position, due), |other| other.min((position, due))));
-                } else if due <= now_ms {
-                    if let Some(leased) = self.lease_returned(memory, slot) {
+                    first = first.filter(|other| other.position < found.position).or(Some(found));
+                } else if found.due_ms <= now_ms {
+                    if let Some(leased) = self.lease_returned(memory, found) {
                         return Found::Message(leased);
                     }
                 }
             }
         }
-        if let Some((position, due)) = first {
-            if due > now_ms {
-                return Found::NotBefore(due);
+        if let Some(found) = first {
+            if found.due_ms > now_ms {
+                return Found::NotBefore(found.due_ms);
             }
-            if let Some(leased) = self.lease_returned(memory, position) {
+            if let Some(leased) = self.lease_returned(memory, found) {
                 return Found::Message(leased);
             }
             return Found::NotBefore(now_ms);
@@ -244,15 +245,15 @@ impl Subscriber {
         if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
     }
 
-    /// What a marked slot holds for this group: a position, and when it is due. `None`: nothing.
-    fn returned_at<M: Memory>(&self, memory: &M, slot: u64, now_ms: u64) -> Option<(u64, u64)> {
+    /// What a marked slot holds for this group. `None`: nothing.
+    fn returned_at<M: Memory>(&self, memory: &M, slot: u64, now_ms: u64) -> Option<Returned> {
         let capacity = memory.capacity();
         let lease = Lease::from_bits(memory.load(Place::Lease(self.group, slot), Acquire));
         match lease.state() {
             State::Retry => {
                 let due = Due::from_bits(memory.load(Place::Due(self.group, slot), Acquire));
                 let position = position_near(self.head, lease.lap(), slot, capacity);
-                Some((position, due.time_of(lease).unwrap_or(0)))
+                Some(Returned { position, due_ms: due.time_of(lease).unwrap_or(0), lease })
             }
             State::Done => {
                 let claim = Claim::from_bits(memory.load(Place::Claim(slot), Acquire));
@@ -264,9 +265,9 @@ impl Subscriber {
                     None
                 } else if seq.lap() != lap {
                     // Its producer is still writing: look again in a millisecond.
-                    Some((position, now_ms + 1))
+                    Some(Returned { position, due_ms: now_ms + 1, lease })
                 } else if seq.kind() == Kind::Ready && lease.lap() != lap {
-                    Some((position, 0))
+                    Some(Returned { position, due_ms: 0, lease })
                 } else {
                     None
                 }
@@ -275,24 +276,22 @@ impl Subscriber {
         }
     }
 
-    /// Leases what `returned_at` saw in a slot, if it is still so.
-    fn lease_returned<M: Memory>(&mut self, memory: &M, slot: u64) -> Option<Leased> {
-        let place = Place::Lease(self.group, slot);
-        let seen = Lease::from_bits(memory.load(place, Acquire));
-        let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
-        let (lease, attempts) = match seen.state() {
-            State::Retry if seq.lap() == seen.lap() => {
-                let due = Due::from_bits(memory.load(Place::Due(self.group, slot), Acquire));
-                (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
-            }
-            State::Done if seen.lap() != seq.lap() => (seen.fresh(seq.lap(), self.timed, self.me), 1),
-            _ => return None,
-        };
-        if seq.kind() != Kind::Ready {
+    /// Leases what `returned_at` saw in a slot, if it is still so. What came to the slot since is none of its
+    /// business: a later message there has its turn when the head comes to it.
+    fn lease_returned<M: Memory>(&mut self, memory: &M, found: Returned) -> Option<Leased> {
+        let Returned { position, lease: seen, .. } = found;
+        let lap = lap_of(position, memory.capacity());
+        let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
+        if !seq.is_ready(lap) {
             return None;
         }
-        memory.compare_exchange(place, seen.bits(), lease.bits()).ok()?;
-        let position = position_near(self.head, lease.lap(), slot, memory.capacity());
+        let (lease, attempts) = if seen.state() == State::Retry {
+            let due = Due::from_bits(memory.load(Place::Due(self.group, position), Acquire));
+            (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
+        } else {
+            (seen.fresh(lap, self.timed, self.me), 1)
+        };
+        memory.compare_exchange(Place::Lease(self.group, position), seen.bits(), lease.bits()).ok()?;
         // The bit stays: the next look finds that it is stale and clears it.
         Some(Leased { position, lease, len: seq.len(), attempts })
     }
@@ -300,10 +299,18 @@ impl Subscriber {
     /// Clears a stale bit; and sets it again if the slot was returned in that moment.
     fn unmark<M: Memory>(&self, memory: &M, slot: u64, now_ms: u64) {
         memory.fetch_and(Place::Returned(self.group, slot / 64), !(1 << (slot % 64)));
-        if let Some((_, due)) = self.returned_at(memory, slot, now_ms) {
-            mark(memory, self.group, slot, due);
+        if let Some(found) = self.returned_at(memory, slot, now_ms) {
+            mark(memory, self.group, slot, found.due_ms);
         }
     }
+}
+
+/// A message that is to be handed out before fresh ones: returned, or late. The lease word is the one that says so.
+#[derive(Debug, Clone, Copy)]
+struct Returned {
+    position: u64,
+    due_ms: u64,
+    lease: Lease,
 }
 
 /// What a slot without news of a position means.
