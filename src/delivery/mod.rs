@@ -184,7 +184,7 @@ impl<'c> Delivery<'c> {
     pub fn defer(self, delay: Duration) -> Result<(), SettleError<Self>> {
         let consumer = self.consumer;
         self.checked(delay)?.settle(|held| {
-            let due_ms = clock::boot_ms() + delay.as_millis() as u64;
+            let due_ms = clock::due_in(delay.as_millis() as u64);
             held.give_back(consumer, Return::Retry { due_ms, failures: held.lease.failures() })
         })
     }

@@ -19,6 +19,7 @@ use crate::participant::store::StoreCore;
 use crate::ring::repair::{return_lease, sweep, void_unfinished};
 use crate::ring::settle::Return;
 use crate::ring::{Lease, Owner};
+use crate::sys::clock;
 
 /// Milliseconds between two sweeps.
 pub(crate) const SWEEP_MS: u64 = 2;
@@ -92,13 +93,13 @@ impl QueueCore {
         if !self.has_records_of(dead) {
             return;
         }
-        let now_ms = crate::sys::clock::boot_ms();
+        // At once: it was its holder that failed, not the message, and nobody is waiting between attempts.
+        let now_ms = clock::due_in(0);
         let slots = self.mapped.capacity();
         report.voided += (0..slots).filter(|&slot| void_unfinished(&self.mapped, slot, dead)).count() as u64;
         for group in self.groups_in_use() {
             let words = self.mapped.group(group);
             let policy = policy_of(words);
-            // At once: it was its holder that failed, not the message, and nobody is waiting between attempts.
             let decide = |held: Lease| policy.failed(held, now_ms, 0);
             let mut returned = 0;
             for slot in 0..slots {
