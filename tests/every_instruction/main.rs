@@ -7,7 +7,8 @@
 //!
 //! One line per operation: `EVERY_INSTRUCTION {json}`. By default a run takes some 20 seconds, and strides over points to
 //! keep to that where there are many (an unoptimised build has several times the instructions); the line says so.
-//! `EVERY_INSTRUCTION=full` takes every point, and `EVERY_INSTRUCTION_ONLY=ack,nack` some operations.
+//! `EVERY_INSTRUCTION=600` takes ten minutes for it, `EVERY_INSTRUCTION=full` visits every point of every operation (hours: some
+//! are 100,000s of instructions long), and `EVERY_INSTRUCTION_ONLY=ack,nack` chooses operations.
 //!
 //! Linux on x86-64, and only where `ptrace` is permitted; elsewhere it says that it was skipped.
 

@@ -89,8 +89,11 @@ impl Stage<'_> {
         self.store().queue(QUEUE).expect("the victim opens the queue")
     }
 
+    /// A producer that has looked ahead already, as it does once in many messages. `publish_first` has not.
     fn producer(&self) -> Producer {
-        build_producer(&self.queue(), self.role).expect("the victim's producer")
+        let producer = build_producer(&self.queue(), self.role).expect("the victim's producer");
+        producer.publish("own warm-up").expect("the victim publishes");
+        producer
     }
 
     /// A consumer with the given message before it.
@@ -148,6 +151,12 @@ fn publish(stage: Stage) -> Infallible {
     stage.act(|| done(producer.publish(message)))
 }
 
+fn publish_first(stage: Stage) -> Infallible {
+    let producer = build_producer(&stage.queue(), stage.role).expect("the victim's producer");
+    let message = &stage.messages[0];
+    stage.act(|| done(producer.publish(message)))
+}
+
 fn publish_batch(stage: Stage) -> Infallible {
     let producer = stage.producer();
     stage.act(|| {
@@ -166,9 +175,8 @@ fn publish_loan(stage: Stage) -> Infallible {
     })
 }
 
-fn receive(stage: Stage) -> Infallible {
-    let consumer = stage.consumer();
-    stage.act(|| match consumer.try_receive() {
+fn received(result: Result<Option<Delivery<'_>>, ringway::ReceiveError>) -> Told {
+    match result {
         Ok(Some(delivery)) => {
             // It stays in this process's hands.
             std::mem::forget(delivery);
@@ -176,7 +184,21 @@ fn receive(stage: Stage) -> Infallible {
         }
         Ok(None) => Told::Empty,
         Err(_) => Told::Refused,
-    })
+    }
+}
+
+fn receive(stage: Stage) -> Infallible {
+    let consumer = stage.consumer();
+    stage.act(|| received(consumer.try_receive()))
+}
+
+/// The first receive of a consumer looks around.
+fn receive_and_sweep(stage: Stage) -> Infallible {
+    let consumer = build_consumer(&stage.queue(), stage.role, stage.lease).expect("the victim's consumer");
+    breakpoint();
+    // So that it is time for a sweep, by the coarsest clock there is.
+    std::thread::sleep(Duration::from_millis(12));
+    stage.act(|| received(consumer.try_receive()))
 }
 
 fn receive_and_delete(stage: Stage) -> Infallible {
@@ -271,7 +293,7 @@ fn create_store(stage: Stage) -> Infallible {
 fn remove_store(stage: Stage) -> Infallible {
     let path = other_store(stage.path);
     let store = Store::create(&path).expect("the victim makes a store");
-    Queue::options().capacity(1024).max_groups(1).create(&store, MADE).expect("and a queue");
+    Queue::options().capacity(1024).max_groups(2).create(&store, MADE).expect("and a queue");
     drop(store);
     stage.act(|| done(Store::remove(&path)))
 }
@@ -312,7 +334,7 @@ const RELEASED: Expect = Expect::Back { failures_if_done: 0, untouched_if_killed
 use Role::{OnlyConsumer, OnlyProducer, Shared};
 
 /// What is done for every message.
-pub const FAST: [Operation; 20] = [
+pub const FAST: [Operation; 19] = [
     operation("publish", Shared, false, Expect::Published(1), publish),
     operation("publish_exclusive", OnlyProducer, false, Expect::Published(1), publish),
     operation("publish_large", Shared, false, Expect::Published(1), publish),
@@ -331,12 +353,14 @@ pub const FAST: [Operation; 20] = [
     settling("reject", Shared, Expect::Dead, reject),
     settling("extend", Shared, NACKED, extend),
     operation("attach_producer", Shared, false, Expect::Nothing, attach_producer),
-    operation("attach_producer_exclusive", OnlyProducer, false, Expect::Nothing, attach_producer),
     operation("attach_consumer", Shared, false, Expect::Nothing, attach_consumer),
 ];
 
 /// What is done once in a while.
-pub const SLOW: [Operation; 9] = [
+pub const SLOW: [Operation; 12] = [
+    operation("publish_first", Shared, false, Expect::Published(1), publish_first),
+    operation("receive_and_sweep", Shared, true, RECEIVED, receive_and_sweep),
+    operation("attach_producer_exclusive", OnlyProducer, false, Expect::Nothing, attach_producer),
     operation("attach_consumer_exclusive", OnlyConsumer, false, Expect::Nothing, attach_consumer),
     operation("open_store", Shared, false, Expect::Nothing, open),
     operation("repair", Shared, true, Expect::Recovered, repair),

@@ -11,7 +11,10 @@ use ringway::{Backoff, Consumer, GroupOptions, Lease, Producer, Queue, Store};
 
 use super::operations::{Expect, QUEUE, Role, build_consumer, build_producer};
 
-/// Polls after which a message is taken to be lost, or the witness to be wedged. One takes a millisecond or so.
+/// The longest wait of one poll.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Polls after which a message is taken to be lost, or the witness to be wedged.
 const POLLS_MAX: u32 = 5_000;
 
 /// Who witnesses; dropped first, the directory last.
@@ -130,13 +133,13 @@ impl Scene {
         format!("own {}", self.serial).into_bytes()
     }
 
-    /// Goes on until the next message lies at the end of a group of eight positions, where the hints are moved.
-    pub fn align(&mut self) -> Result<(), String> {
+    /// Goes on until the last position has this residue in its group of eight. The hints are moved at the end of a group.
+    pub fn align(&mut self, residue: u64) -> Result<(), String> {
         for _ in 0..16 {
             let payload = self.own_message();
             let receipt = self.producer()?.publish(&payload).map_err(|error| format!("align: {error}"))?;
             self.next()?.ok_or("align: nothing received")?;
-            if receipt.position % 8 == 6 {
+            if receipt.position % 8 == residue {
                 return Ok(());
             }
         }
@@ -153,10 +156,10 @@ impl Scene {
         Ok(None)
     }
 
-    /// Receives and acks a message if there is one within a millisecond.
+    /// Receives and acks a message if there is one within a poll.
     pub fn take(&mut self) -> Result<Option<Found>, String> {
         let consumer = self.consumer()?;
-        let received = consumer.receive_timeout(Duration::from_millis(1));
+        let received = consumer.receive_timeout(POLL);
         let Some(delivery) = received.map_err(|error| format!("the witness receives: {error}"))? else {
             return Ok(None);
         };
@@ -213,13 +216,12 @@ impl Scene {
 
     /// All messages that are there; waits until `enough` are, if that many have to come.
     pub fn drain(&mut self, mut found: Vec<Found>, enough: usize) -> Result<Vec<Found>, String> {
-        let mut in_vain = 0;
-        while in_vain < if found.len() < enough { POLLS_MAX } else { 1 } {
-            match self.take()? {
-                Some(message) => found.push(message),
-                None => in_vain += 1,
-            }
+        for _ in 0..POLLS_MAX {
             found.extend(self.bury()?);
+            if found.len() >= enough && self.is_empty()? {
+                break;
+            }
+            found.extend(self.take()?);
         }
         Ok(found)
     }

@@ -21,7 +21,8 @@ const INT3: u8 = 0xcc;
 /// Steps after which an operation is taken to be endless.
 const STEPS_MAX: usize = 20_000_000;
 
-/// What it costs to get over one hit of a breakpoint, in single steps.
+/// What it costs to get over one hit of a breakpoint, in single steps. (Debug registers would be cheaper, but virtual machines
+/// often have none.)
 const HIT_COST: usize = 4;
 
 /// Stops the calling process in front of its tracer.
