@@ -4,7 +4,7 @@
 //! who moves it on does the next one. So there is one sweeper at a time as long as all run, and nobody holds a duty that could die
 //! with him. Should one pause in the middle, another begins the next sweep: each step is a CAS and may be done twice.
 //!
-//! A sweep looks for dead participants and recovers them, and goes on through the lease words of each group, some at a time: leases
+//! A sweep looks for dead participants and recovers them, ends what a dead maker or remover of a group began, and goes on through the lease words of each group, some at a time: leases
 //! whose time is over, returned messages and late arrivals whose mark was lost.
 
 use std::sync::Arc;
@@ -41,6 +41,7 @@ impl QueueCore {
         }
         // What it cannot do now (no descriptors, say) the next sweep tries again.
         let _ = store.recover_dead();
+        self.tidy_groups(store);
         for group in self.groups_in_use() {
             let head = mine.filter(|(mine, _)| *mine == group).map_or(0, |(_, head)| head);
             self.sweep_some(group, now_ms, head);
