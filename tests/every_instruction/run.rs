@@ -47,7 +47,9 @@ struct Line {
     confirmed: usize,
     /// Different addresses they were killed at.
     killed_at: usize,
-    /// Whether it was all there are.
+    /// Whether each of those addresses was visited.
+    every_address: bool,
+    /// Whether each point was: each instruction as often as it is run.
     every: bool,
     paused: usize,
     raced: usize,
@@ -147,14 +149,11 @@ impl Run {
         };
         self.line.instructions = trace.len();
         self.line.addresses = trace.distinct();
-        // The last one is behind the operation.
-        let points = trace.len() + 1;
-        let stride = coprime_stride(points);
-        for visit in 0..points {
+        let points = points(&trace);
+        for (visit, point) in points.iter().copied().enumerate() {
             if end.is_some_and(|end| Instant::now() >= end && visit >= 8) {
                 break;
             }
-            let point = visit * stride % points;
             let mut fates = vec![Fate::Killed];
             if end.is_none() || visit % 8 == 7 {
                 fates.push(Fate::Resumed);
@@ -165,7 +164,8 @@ impl Run {
             for fate in fates {
                 self.point(&trace, point, fate, visit);
             }
-            self.line.every = visit + 1 == points;
+            self.line.every = visit + 1 == points.len();
+            self.line.every_address |= visit + 1 == trace.distinct() + 1;
         }
         self.line.killed_at = self.addresses.len();
         self.line.seconds = (start.elapsed().as_secs_f64() * 100.0).round() / 100.0;
@@ -428,6 +428,18 @@ impl Run {
     }
 }
 
+/// The points of an operation, in the order in which they are visited: behind its end; then every address the first time it is come to;
+/// then all the rest. Each part is spread out, however early it ends.
+fn points(trace: &Trace) -> Vec<usize> {
+    let (first, rest): (Vec<usize>, Vec<usize>) = (0..trace.len()).partition(|index| trace.is_first(*index));
+    let mut points = vec![trace.len()];
+    for part in [first, rest] {
+        let stride = coprime_stride(part.len());
+        points.extend((0..part.len()).map(|visit| part[visit * stride % part.len()]));
+    }
+    points
+}
+
 /// A number near the golden section of `points` that has no divisor in common with it.
 fn coprime_stride(points: usize) -> usize {
     let near = (points as f64 * 0.618) as usize;
@@ -437,7 +449,7 @@ fn coprime_stride(points: usize) -> usize {
         }
         a
     };
-    (near.max(1)..).find(|stride| gcd(*stride, points) == 1).unwrap_or(1)
+    (near.max(1)..).find(|stride| gcd(*stride, points) == 1 || points == 0).unwrap_or(1)
 }
 
 /// A queue can be opened or made, and used.

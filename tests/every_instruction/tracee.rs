@@ -190,6 +190,11 @@ impl Trace {
         self.times.iter().filter(|times| **times == 1).count()
     }
 
+    /// Whether the instruction with this index is the first one at its address.
+    pub fn is_first(&self, index: usize) -> bool {
+        self.times[index] == 1
+    }
+
     /// Takes a victim that stands at its operation `steps` instructions into it.
     ///
     /// An operation may take another way than the traced one (another time of day is enough). If it ends
