@@ -147,11 +147,14 @@ impl Store {
             Ok(queue) => {
                 self.wait_until_unused(&queue, removal)?;
                 queue.mark_removed();
+                queue.unlink_removed(&self.core)
             }
-            Err(StoreError::Damaged { .. } | StoreError::Foreign { .. } | StoreError::Version { .. }) => {}
-            Err(error) => return Err(error),
+            Err(StoreError::Damaged { .. } | StoreError::Foreign { .. } | StoreError::Version { .. }) => {
+                let path = self.core.queues.path().join(name);
+                self.core.queues.unlink(name).map_err(io_error("removing", &path))
+            }
+            Err(error) => Err(error),
         }
-        self.core.queues.unlink(name).map_err(io_error("removing", &self.core.queues.path().join(name)))
     }
 
     fn wait_until_unused(&self, queue: &QueueCore, removal: Removal) -> Result<(), StoreError> {
@@ -238,6 +241,7 @@ impl Store {
                 Err(StoreError::NoSuchQueue { .. }) => continue,
                 found => found?,
             };
+            queue.tidy_groups(&self.core);
             for group in queue.groups_in_use() {
                 let slots = 0..queue.mapped.geometry().capacity;
                 let (expired, dead) = queue.sweep_slots(group, slots, clock::boot_ms(), 0);

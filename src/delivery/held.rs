@@ -57,6 +57,7 @@ impl Held {
         let now_ms = clock::boot_ms();
         let policy = &consumer.policy;
         let delay_ms = delay_ms.unwrap_or_else(|| policy.backoff_ms(self.lease, chance(self.lease, now_ms)));
+        let now_ms = if delay_ms == 0 { clock::due_in(0) } else { now_ms };
         self.give_back(consumer, policy.failed(self.lease, now_ms, delay_ms))
     }
 

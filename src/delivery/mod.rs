@@ -184,9 +184,7 @@ impl<'c> Delivery<'c> {
     pub fn defer(self, delay: Duration) -> Result<(), SettleError<Self>> {
         let consumer = self.consumer;
         self.checked(delay)?.settle(|held| {
-            // At once is now by the clock that consumers compare with, which may be a tick behind.
-            let now_ms = if delay.is_zero() { clock::coarse_ms() } else { clock::boot_ms() };
-            let due_ms = now_ms + delay.as_millis() as u64;
+            let due_ms = clock::due_in(delay.as_millis() as u64);
             held.give_back(consumer, Return::Retry { due_ms, failures: held.lease.failures() })
         })
     }

@@ -63,7 +63,8 @@ impl StoreCore {
         if header.boot_id != clock::boot_id().map_err(io_error("reading the boot id for", path))? {
             return Err(StoreError::EarlierBoot { path: path.to_path_buf() });
         }
-        let queues = dir.sub(QUEUES)?;
+        // Who removes a store, and dies, may have removed just the directory.
+        let queues = dir.create_sub(QUEUES, policy.dir_mode())?;
         // Publishers run no fence for sleepers that can be reached by membarrier; so each process registers before it publishes.
         membarrier::register();
         let guard = Arc::new(ForkGuard::new().map_err(io_error("guarding against fork", path))?);
@@ -90,7 +91,7 @@ impl StoreCore {
 
     /// Makes a store at `path`. `false`: there is one.
     pub(crate) fn create(path: &Path, policy: &OpenPolicy) -> Result<bool, StoreError> {
-        let mode = if policy.gid.is_some() { 0o770 } else { 0o700 };
+        let mode = policy.dir_mode();
         if let Some(parent) =
             path.parent().filter(|parent| parent.starts_with("/dev/shm/") && !parent.exists())
         {
@@ -142,6 +143,11 @@ impl StoreCore {
             return Ok(queue);
         }
         let queue = Arc::new(QueueCore::open(self, name)?);
+        if queue.is_removed() {
+            // Its remover is about to take its name away, or died before it did.
+            queue.unlink_removed(self)?;
+            return Err(StoreError::NoSuchQueue { queue: name.to_owned(), store: self.dir.path().to_path_buf() });
+        }
         open.push(Arc::downgrade(&queue));
         Ok(queue)
     }

@@ -6,10 +6,13 @@
 //! **Birth.** The group's ledger is reset and its bit set in `active`; from then on producers respect it. *Then* its
 //! start is read. A producer may have looked ahead before the bit was set, and reuse slots without asking the new group; but it looks ahead less than
 //! a lap, so the messages in those slots are older than the start. A group that begins with the oldest message wants just those: what
-//! lies before its `birth` is copied first and checked after. Death in between: the group is FORMING, and the next maker clears it away.
+//! lies before its `birth` is copied first and checked after.
 //!
 //! **Removal.** LEAVING first, then a look at the records: a consumer writes its record first and then looks at
 //! the state, so one of the two sees the other. The group goes when the last record has gone; so no lease is left.
+//!
+//! **A maker or remover that dies** leaves the group FORMING or LEAVING, and the lock free. Whoever comes by (the next maker or remover,
+//! a sweep, a consumer of that group, `repair`) clears a FORMING one away and makes a LEAVING one ACTIVE again.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -25,7 +28,8 @@ use crate::layout::NAME_MAX;
 use crate::layout::queue::{GroupWords, group};
 use crate::mapped::Mapped;
 use crate::memory::{Memory, Place};
-use crate::participant::store::StoreCore;
+use crate::participant::store::{StoreCore, is_missing};
+use crate::participant::token::FileId;
 use crate::ring::{Lease, lap_of, repair::find_tail};
 use crate::sys::files::{check_name, io_error, open_raw};
 use crate::sys::fork::{LockFile, pause_forks};
@@ -64,7 +68,7 @@ impl QueueCore {
         check_name(name)?;
         check_options(options)?;
         let _turn = self.admin_lock(store)?;
-        self.clear_forming();
+        self.end_half_done();
         if self.find_group(name).is_ok() {
             return Err(StoreError::AlreadyExists { what: "group", name: name.to_owned() });
         }
@@ -90,7 +94,7 @@ impl QueueCore {
         store.check_forked()?;
         self.check_removed()?;
         let _turn = self.admin_lock(store)?;
-        self.clear_forming();
+        self.end_half_done();
         let index = self.find_group(name)?;
         let words = self.mapped.group(index);
         words.state.store(group::LEAVING, SeqCst);
@@ -136,15 +140,51 @@ impl QueueCore {
         }
     }
 
-    /// Clears away groups whose maker died. Under the admin lock, so that none is being made.
-    fn clear_forming(&self) {
+    /// Ends what a dead maker or remover of a group left half done. Nothing happens while a living one is at it.
+    pub(crate) fn tidy_groups(&self, store: &StoreCore) {
+        let groups = 0..self.mapped.geometry().max_groups as u8;
+        let half_done = |index| is_half_done(self.mapped.group(index).state.load(Acquire));
+        // What the system refuses now, the next who comes by tries again.
+        if groups.into_iter().any(half_done) && let Ok(Some(_turn)) = try_admin_lock(store, &self.name) {
+            self.end_half_done();
+        }
+    }
+
+    /// As `tidy_groups`, under the admin lock: so whoever began is dead.
+    fn end_half_done(&self) {
         for index in 0..self.mapped.geometry().max_groups as u8 {
             let state = &self.mapped.group(index).state;
-            if state.load(Acquire) == group::FORMING {
-                self.mapped.fetch_and(Place::Active, !(1 << index));
-                state.store(group::FREE, Release);
+            match state.load(Acquire) {
+                group::FORMING => {
+                    self.mapped.fetch_and(Place::Active, !(1 << index));
+                    state.store(group::FREE, Release);
+                }
+                group::LEAVING if self.mapped.load(Place::Active, Acquire) & 1 << index != 0 => {
+                    state.store(group::ACTIVE, SeqCst);
+                }
+                // Producers have stopped respecting it: it is as good as gone.
+                group::LEAVING => state.store(group::FREE, Release),
+                _ => {}
             }
         }
+    }
+
+    /// Takes the name from a queue that is marked as removed, unless somebody did already, and the name is free or a newer queue's.
+    ///
+    /// Under the admin lock: nobody else takes a name away meanwhile, and a newer queue gets it only after it was. The remover may
+    /// have died before; then whoever opens the queue next comes here.
+    pub(crate) fn unlink_removed(&self, store: &StoreCore) -> Result<(), StoreError> {
+        let path = store.queues.path().join(&self.name);
+        let _turn = match self.admin_lock(store) {
+            Err(error) if is_missing(&error) => return Ok(()),
+            turn => turn?,
+        };
+        let named = open_raw(&store.queues, &self.name, false).map_err(io_error("opening", &path))?;
+        let same = |other| Ok::<_, io::Error>(FileId::of(&named)? == FileId::of(other)?);
+        if same(self.mapped.file()).map_err(io_error("looking at", &path))? {
+            store.queues.unlink(&self.name).map_err(io_error("removing", &path))?;
+        }
+        Ok(())
     }
 
     fn admin_lock(&self, store: &StoreCore) -> Result<LockFile, StoreError> {
@@ -165,6 +205,11 @@ impl QueueCore {
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Whether a group in this state has a living maker or remover, or a dead one.
+fn is_half_done(state: u64) -> bool {
+    matches!(state, group::FORMING | group::LEAVING)
 }
 
 /// The admin lock of a queue, if it is free.

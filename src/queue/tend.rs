@@ -4,7 +4,7 @@
 //! who moves it on does the next one. So there is one sweeper at a time as long as all run, and nobody holds a duty that could die
 //! with him. Should one pause in the middle, another begins the next sweep: each step is a CAS and may be done twice.
 //!
-//! A sweep looks for dead participants and recovers them, and goes on through the lease words of each group, some at a time: leases
+//! A sweep looks for dead participants and recovers them, ends what a dead maker or remover of a group began, and goes on through the lease words of each group, some at a time: leases
 //! whose time is over, returned messages and late arrivals whose mark was lost.
 
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::participant::store::StoreCore;
 use crate::ring::repair::{return_lease, sweep, void_unfinished};
 use crate::ring::settle::Return;
 use crate::ring::{Lease, Owner};
+use crate::sys::clock;
 
 /// Milliseconds between two sweeps.
 pub(crate) const SWEEP_MS: u64 = 2;
@@ -40,6 +41,7 @@ impl QueueCore {
         }
         // What it cannot do now (no descriptors, say) the next sweep tries again.
         let _ = store.recover_dead();
+        self.tidy_groups(store);
         for group in self.groups_in_use() {
             let head = mine.filter(|(mine, _)| *mine == group).map_or(0, |(_, head)| head);
             self.sweep_some(group, now_ms, head);
@@ -92,14 +94,13 @@ impl QueueCore {
         if !self.has_records_of(dead) {
             return;
         }
-        // The clock that consumers compare with, so that what comes back is due at once, not a tick later.
-        let now_ms = crate::sys::clock::coarse_ms();
+        // At once: it was its holder that failed, not the message, and nobody is waiting between attempts.
+        let now_ms = clock::due_in(0);
         let slots = self.mapped.capacity();
         report.voided += (0..slots).filter(|&slot| void_unfinished(&self.mapped, slot, dead)).count() as u64;
         for group in self.groups_in_use() {
             let words = self.mapped.group(group);
             let policy = policy_of(words);
-            // At once: it was its holder that failed, not the message, and nobody is waiting between attempts.
             let decide = |held: Lease| policy.failed(held, now_ms, 0);
             let mut returned = 0;
             for slot in 0..slots {

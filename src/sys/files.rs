@@ -34,6 +34,11 @@ pub(crate) struct OpenPolicy {
 }
 
 impl OpenPolicy {
+    /// The mode of a store's directories.
+    pub(crate) fn dir_mode(&self) -> u32 {
+        if self.gid.is_some() { 0o770 } else { 0o700 }
+    }
+
     fn trusts(&self, uid: u32) -> bool {
         uid == 0 || uid == geteuid().as_raw() || self.allowed_uids.contains(&uid)
     }
