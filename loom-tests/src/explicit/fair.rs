@@ -24,8 +24,8 @@ const STEPS: usize = 1500;
 ///
 /// # Errors
 ///
-/// What stayed undone.
-pub fn check(config: &Config, automaton: &mut Automaton, state: &State) -> Result<(), Broken> {
+/// What stayed undone, and the way from `state` to there.
+pub fn check(config: &Config, automaton: &mut Automaton, state: &State) -> Result<(), (Broken, Vec<Move>)> {
     let every = (1u16 << config.specs.len()) - 1;
     run(config, automaton, state, every)?;
     let of = |wanted: fn(&Role) -> bool| {
@@ -48,18 +48,34 @@ fn bits(mask: u16) -> impl Iterator<Item = u16> {
     (0..16).map(|bit| 1 << bit).filter(move |bit| mask & bit != 0)
 }
 
-fn run(config: &Config, automaton: &mut Automaton, from: &State, active: u16) -> Result<(), Broken> {
-    let mut state = *from;
+fn run(
+    config: &Config,
+    automaton: &mut Automaton,
+    from: &State,
+    active: u16,
+) -> Result<(), (Broken, Vec<Move>)> {
+    let mut path = Vec::new();
+    run_on(config, automaton, *from, active, &mut path).map_err(|broken| (broken, path))
+}
+
+fn run_on(
+    config: &Config,
+    automaton: &mut Automaton,
+    mut state: State,
+    active: u16,
+    path: &mut Vec<Move>,
+) -> Result<(), Broken> {
     for _ in 0..ROUNDS {
         for process in 0..config.specs.len() {
             if active >> process & 1 == 1 {
-                turn(config, automaton, &mut state, process)?;
+                turn(config, automaton, &mut state, process, path)?;
             }
         }
         if left(config, automaton, &state, active).is_none() {
             return Ok(());
         }
         if waits_for_time(config, &state) {
+            path.push(Move::Tick);
             state.ghost.now += 1;
         }
     }
@@ -69,10 +85,7 @@ fn run(config: &Config, automaton: &mut Automaton, from: &State, active: u16) ->
         Some(left) => {
             let alive = (0..config.specs.len()).filter(|process| active >> process & 1 == 1);
             let names: Vec<_> = alive.map(|process| config.specs[process].owner).collect();
-            Err(format!(
-                "wedged: with {names:?} alone running on, {left}\nat the end:\n{}",
-                rules.show(&state)
-            ))
+            Err(format!("wedged: with {names:?} alone running on, {left}"))
         }
     }
 }
@@ -94,6 +107,7 @@ fn turn(config: &Config, automaton: &mut Automaton, state: &mut State, process: 
             at if automaton.node(at).op.is_none() => return Ok(()),
             _ => Move::Step(process as u8, 0),
         };
+        path.push(step);
         *state = make(config, automaton, state, step)?;
         match state.processes[process] {
             NOT_STARTED | VANISHED => return Ok(()),

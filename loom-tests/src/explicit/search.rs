@@ -100,7 +100,7 @@ pub fn explore(config: &Config) -> Result<Report, Violation> {
             // Once more, remembering the ways. The automata stay, so it goes the same way.
             search.parents = Some(Parents::default());
             let found = search.run().expect_err("the search repeats itself");
-            let trace = search.trace(found.at, found.last);
+            let trace = search.trace(found.at, found.then);
             Err(Violation { broken: found.broken, trace })
         }
     }
@@ -110,7 +110,7 @@ pub fn explore(config: &Config) -> Result<Report, Violation> {
 struct Found {
     broken: Broken,
     at: u128,
-    last: Option<Move>,
+    then: Vec<Move>,
 }
 
 struct Search<'a> {
@@ -147,7 +147,7 @@ impl Search<'_> {
                 moves_from(self.config, &mut self.automaton, &state, &mut moves);
                 for &step in &moves {
                     let next = make(self.config, &mut self.automaton, &state, step)
-                        .map_err(|broken| Found { broken, at: id, last: Some(step) })?;
+                        .map_err(|broken| Found { broken, at: id, then: vec![step] })?;
                     report.transitions += 1;
                     let begin = next_level.len();
                     next.pack(&mut next_level);
@@ -168,8 +168,8 @@ impl Search<'_> {
     }
 
     /// The way to a state, told step by step.
-    fn trace(&mut self, mut at: u128, last: Option<Move>) -> String {
-        let mut path: Vec<Move> = last.into_iter().collect();
+    fn trace(&mut self, mut at: u128, then: Vec<Move>) -> String {
+        let mut path: Vec<Move> = then.into_iter().rev().collect();
         let parents = self.parents.take().expect("the ways were remembered");
         while let Some(&(parent, step)) = parents.get(&at) {
             path.push(step);
