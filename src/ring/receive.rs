@@ -315,7 +315,7 @@ enum Pending {
 }
 
 /// A time as the attention word holds it: the earlier, the larger; 0 is never.
-const fn encode(due_ms: u64) -> u64 {
+pub(super) const fn encode(due_ms: u64) -> u64 {
     !due_ms
 }
 

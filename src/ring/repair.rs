@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::receive::mark;
+use super::receive::{encode, mark};
 use super::settle::{Return, give_back};
 use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near};
 use crate::memory::{Memory, Place};
@@ -115,14 +115,12 @@ pub fn sweep<M: Memory>(
                 Some(Return::Retry { .. }) => swept.expired += 1,
                 None => {}
             },
-            State::Retry if !is_marked(memory, group, slot) => {
+            State::Retry => {
                 let due = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
-                mark(memory, group, slot, due.time_of(lease).unwrap_or(0));
-                swept.marked += 1;
+                swept.marked += u64::from(remark(memory, group, slot, due.time_of(lease).unwrap_or(0)));
             }
-            State::Done if is_late(memory, group, slot, lease, head) && !is_marked(memory, group, slot) => {
-                mark(memory, group, slot, 0);
-                swept.marked += 1;
+            State::Done if is_late(memory, group, slot, lease, head) => {
+                swept.marked += u64::from(remark(memory, group, slot, 0));
             }
             _ => {}
         }
@@ -148,8 +146,15 @@ fn expire<M: Memory>(
     give_back(memory, group, slot, lease, to).ok().map(|()| to)
 }
 
-fn is_marked<M: Memory>(memory: &M, group: u8, slot: u64) -> bool {
-    memory.load(Place::Returned(group, slot / 64), Relaxed) & 1 << (slot % 64) != 0
+/// Marks a slot unless it is marked in full: a bit alone is one that nobody looks for, left by a marker that
+/// died between the bit and the time, or by a look that put the time off meanwhile. `true`: something was missing.
+fn remark<M: Memory>(memory: &M, group: u8, slot: u64, due_ms: u64) -> bool {
+    let bit = memory.load(Place::Returned(group, slot / 64), Relaxed) & 1 << (slot % 64) != 0;
+    if bit && memory.load(Place::Attention(group), Relaxed) >= encode(due_ms) {
+        return false;
+    }
+    mark(memory, group, slot, due_ms);
+    true
 }
 
 /// Whether a READY message lies behind the group's head and was never handed out.
