@@ -98,7 +98,13 @@ fn waits_for_time(config: &Config, state: &State) -> bool {
 }
 
 /// One round of one process's program.
-fn turn(config: &Config, automaton: &mut Automaton, state: &mut State, process: usize) -> Result<(), Broken> {
+fn turn(
+    config: &Config,
+    automaton: &mut Automaton,
+    state: &mut State,
+    process: usize,
+    path: &mut Vec<Move>,
+) -> Result<(), Broken> {
     for _ in 0..STEPS {
         let step = match state.processes[process] {
             VANISHED => return Ok(()),

@@ -137,11 +137,8 @@ impl Search<'_> {
                 let id = hash(packed);
                 if id as u64 & (self.config.sample - 1) == 0 {
                     report.runs += 1;
-                    fair::check(self.config, &mut self.automaton, &state).map_err(|broken| Found {
-                        broken,
-                        at: id,
-                        last: None,
-                    })?;
+                    fair::check(self.config, &mut self.automaton, &state)
+                        .map_err(|(broken, then)| Found { broken, at: id, then })?;
                 }
                 moves.clear();
                 moves_from(self.config, &mut self.automaton, &state, &mut moves);
