@@ -129,7 +129,7 @@ impl Subscriber {
         // Relaxed: the CAS decides; and an exclusive consumer reads what it wrote itself, or what its dead
         // predecessor left, which the attach has ordered before.
         let seen = Lease::from_bits(memory.load(place, Relaxed));
-        if seen.lap() == lap || seen.state() != State::Done {
+        if !before(seen.lap(), lap) || seen.state() != State::Done {
             return None;
         }
         let lease = seen.fresh(lap, self.timed, self.me);
