@@ -161,6 +161,30 @@ impl Config {
         }
     }
 
+    /// The one process that ever writes a word of this kind, if there is one.
+    pub fn writer(&self, place: Place) -> Option<u8> {
+        let mut writer = None;
+        for (process, spec) in self.specs.iter().enumerate() {
+            let writes = match (&spec.role, place) {
+                (Role::Producer(_), Place::Claim(_) | Place::Tail) => true,
+                (Role::Producer(_), Place::Seq(_)) => true,
+                (Role::Recoverer { of }, Place::Seq(_)) => {
+                    matches!(self.specs[*of as usize].role, Role::Producer(_))
+                }
+                (Role::Consumer(role), Place::Head(group)) => role.group == group,
+                (Role::Birth { .. }, _) => true,
+                (Role::Producer(_), _)
+                | (_, Place::Claim(_) | Place::Tail | Place::Seq(_) | Place::Head(_)) => false,
+                // The other words of the groups are written by many.
+                _ => return None,
+            };
+            if writes && writer.replace(process as u8).is_some() {
+                return None;
+            }
+        }
+        writer
+    }
+
     /// What a word holds all the time, where nobody writes it: reading it is no step.
     pub fn constant(&self, spot: Spot) -> Option<u64> {
         if self.specs.iter().any(|spec| matches!(spec.role, Role::Birth { .. })) {

@@ -230,6 +230,12 @@ impl Local {
             Role::Reviver { .. } => (Pc::Revive(0), (0, 0)),
             Role::Consumer(_) | Role::Birth { .. } => (Pc::Start, (0, 0)),
         };
+        // Recoverers of one process are the same automaton.
+        let same = |spec: &Spec| match (&spec.role, &config.specs[process as usize].role) {
+            (Role::Recoverer { of }, Role::Recoverer { of: mine }) => of == mine,
+            _ => false,
+        };
+        let process = config.specs.iter().position(same).map_or(process, |first| first as u8);
         Local { process, pc, publisher: None, subscriber: None, sent, position: 0, held: None, now: 0 }
     }
 

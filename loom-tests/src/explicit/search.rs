@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::automaton::{At, Automaton};
 use super::config::{Config, Mutant};
 use super::fair;
+use super::replay::{Access, Spot};
 use super::rules::{Broken, Rules, result};
 use super::script::{Local, Role};
 use super::state::{Life, NOT_STARTED, State, VANISHED, hash};
@@ -188,6 +189,18 @@ impl Search<'_> {
 /// All that can happen in a state.
 pub fn moves_from(config: &Config, automaton: &mut Automaton, state: &State, moves: &mut Vec<Move>) {
     let ghost = &state.ghost;
+    if let Some(alone) = private_step(config, automaton, state) {
+        let at = state.processes[alone as usize];
+        let node = automaton.node(at);
+        let op = node.op.expect("a private step is an access");
+        let result = result(op.access, state.words[node.index as usize]);
+        for (way, next) in automaton.next(config, at, result, ghost.now.into()).iter().enumerate() {
+            if !next.refusal || ghost.refusals < config.refusals {
+                moves.push(Move::Step(alone, way as u8));
+            }
+        }
+        return;
+    }
     for (process, spec) in config.specs.iter().enumerate() {
         let number = process as u8;
         match state.processes[process] {
@@ -218,6 +231,30 @@ pub fn moves_from(config: &Config, automaton: &mut Automaton, state: &State, mov
     if ghost.now < config.ticks {
         moves.push(Move::Tick);
     }
+}
+
+/// A process whose next access nobody else can tell from none: it commutes with all that the others do, and vanishing
+/// before it is vanishing after it. Then nothing else needs to be tried here (a persistent set of one).
+///
+/// - A word that no other process of the configuration ever writes is read.
+/// - The payload is written under a claim, or read under a lease until death. `rules` sees to it that nobody else then
+///   touches it, at the claim and at the lease.
+///
+/// Where the clock goes on, the end of an operation reads it, so no step is private.
+fn private_step(config: &Config, automaton: &Automaton, state: &State) -> Option<u8> {
+    if config.ticks > 0 || config.mutant.is_some() {
+        return None;
+    }
+    (0..config.specs.len()).map(|process| process as u8).find(|&process| {
+        match state.processes[process as usize] {
+            NOT_STARTED | VANISHED => false,
+            at => automaton.node(at).op.is_some_and(|op| match (op.spot, op.access) {
+                (Spot::Payload(_), _) => true,
+                (Spot::Ring(place), Access::Load) => config.writer(place) == Some(process),
+                _ => false,
+            }),
+        }
+    })
 }
 
 /// Whether a process that has not run yet may.
@@ -284,7 +321,19 @@ pub fn make(config: &Config, automaton: &mut Automaton, state: &State, step: Mov
             leave(config, automaton, &mut next, process, after.at);
         }
     }
+    sort_recoverers(config, &mut next);
     Ok(next)
+}
+
+/// Two recoverers of one process are the same by exchange.
+fn sort_recoverers(config: &Config, state: &mut State) {
+    for (process, pair) in config.specs.windows(2).enumerate() {
+        if let (Role::Recoverer { of: one }, Role::Recoverer { of: other }) = (&pair[0].role, &pair[1].role) {
+            if one == other && state.processes[process] > state.processes[process + 1] {
+                state.processes.swap(process, process + 1);
+            }
+        }
+    }
 }
 
 /// A process that starts with a look at the clock.
