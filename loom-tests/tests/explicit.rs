@@ -56,7 +56,8 @@ fn one_to_one_ordered() {
 fn exclusive() {
     let publishes = Producer { exclusive: true, ..producer(3) };
     let receives = Consumer { settles: ALL, ..Consumer::exclusive(0) };
-    let config = Config { refusals: 1, ..Config::new("exclusive 1 x 1, 3 messages, refusal, crash, restart") };
+    let config =
+        Config { refusals: 1, ..Config::new("exclusive 1 x 1, 3 messages, refusal, crash, restart") };
     holds(&config.with(publishes.clone()).with(receives.clone()).with_recovery(1, 1));
     let config = Config { refusals: 2, ..Config::new("exclusive 1 x 1, 2 messages, 2 refusals, 2 crashes") };
     holds_in_full(&config.with(publishes).with(receives).with_recovery(2, 2));
@@ -86,7 +87,8 @@ fn two_to_one() {
 fn two_groups() {
     let config = Config { groups: 2, active: 3, ..Config::new("1 x 1 in each of 2 groups, 3 messages") };
     holds(&config.with(producer(3)).with(relaxed()).with(Consumer::exclusive(1)));
-    let config = Config { groups: 2, active: 3, ..Config::new("1 x 1 in each of 2 groups, 2 messages, crash") };
+    let config =
+        Config { groups: 2, active: 3, ..Config::new("1 x 1 in each of 2 groups, 2 messages, crash") };
     holds(&config.with(producer(2)).with(relaxed()).with(Consumer::exclusive(1)).with_recovery(1, 1));
 }
 
@@ -99,9 +101,14 @@ fn refusals() {
     holds(&config.with(producer(1)).with(settles(relaxed())).with(settles(relaxed())).with_recovery(1, 0));
     let config = Config { refusals: 1, ..Config::new("1 x 2, 2 messages, refusal") };
     holds(&config.with(producer(2)).with(settles(relaxed())).with(settles(relaxed())));
-    let config = Config { refusals: 1, limit: 1, ..Config::new("1 x 1, 2 messages, dead and revived, crash") };
+    let config =
+        Config { refusals: 1, limit: 1, ..Config::new("1 x 1, 2 messages, dead and revived, crash") };
     holds(
-        &config.with(producer(2)).with(settles(relaxed())).with_recovery(1, 1).with(Role::Reviver { group: 0 }),
+        &config
+            .with(producer(2))
+            .with(settles(relaxed()))
+            .with_recovery(1, 1)
+            .with(Role::Reviver { group: 0 }),
     );
 }
 
@@ -116,18 +123,23 @@ fn abandoned() {
     holds_in_full(&config.with(gives_up).with(relaxed()).with(relaxed()));
 }
 
-/// No sweep: without deaths the marks alone suffice.
+/// No sweep: where nobody dies or pauses, the marks alone suffice.
 #[test]
 fn marks_suffice() {
     let settles = Consumer { settles: &[Settle::Nack], sweeps: false, ..relaxed() };
     let config = Config { refusals: 2, ..Config::new("1 x 1, 2 messages, 2 nacks, no sweep") };
     holds(&config.with(producer(2)).with(settles.clone()));
+    let config = Config { refusals: 1, pauses: false, ..Config::new("1 x 2, 1 message, 1 nack, no sweep") };
+    holds(&config.with(producer(1)).with(settles.clone()).with(settles.clone()));
+    let config = Config { refusals: 2, pauses: false, ..Config::new("1 x 2, 1 message, 2 nacks, no sweep") };
+    holds(&config.with(producer(1)).with(settles.clone()).with(settles));
 }
 
 #[test]
 fn timed_leases() {
     let both = Consumer { settles: &[Settle::Nack, Settle::Extend], ..timed() };
-    let config = Config { refusals: 1, ticks: 2, delay: 1, ..Config::new("1 x 1 timed, 1 message, 1 refusal") };
+    let config =
+        Config { refusals: 1, ticks: 2, delay: 1, ..Config::new("1 x 1 timed, 1 message, 1 refusal") };
     holds(&config.with(producer(1)).with(both.clone()).with(Role::Sweeper { group: 0 }));
     let quiet = Consumer { sweeps: false, ..both };
     let config = Config { refusals: 1, ticks: 2, ..Config::new("1 x 2 timed, 1 message, 1 refusal") };

@@ -71,6 +71,8 @@ pub struct Config {
     pub delay: u64,
     /// Failures that make a message dead.
     pub limit: u16,
+    /// Whether runs to the end are also tried with some of the processes paused.
+    pub pauses: bool,
     /// One state in this many is run on to the end; a power of two.
     pub sample: u64,
     /// A fault to be found.
@@ -94,6 +96,7 @@ impl Config {
             ticks: 0,
             delay: 0,
             limit: 9,
+            pauses: true,
             sample: 64,
             mutant: None,
         }

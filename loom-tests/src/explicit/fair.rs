@@ -28,13 +28,16 @@ const STEPS: usize = 1500;
 pub fn check(config: &Config, automaton: &mut Automaton, state: &State) -> Result<(), (Broken, Vec<Move>)> {
     let every = (1u16 << config.specs.len()) - 1;
     run(config, automaton, state, every)?;
+    if !config.pauses {
+        return Ok(());
+    }
     let of = |wanted: fn(&Role) -> bool| {
         let chosen = config.specs.iter().enumerate().filter(move |(_, spec)| wanted(&spec.role));
         chosen.fold(0u16, |mask, (process, _)| mask | 1 << process)
     };
     let consumers = of(|role| matches!(role, Role::Consumer(_)));
     let producers = of(|role| matches!(role, Role::Producer(_)));
-    let helpers = of(|role| matches!(role, Role::Recoverer { .. } | Role::Birth { .. }));
+    let helpers = of(|role| !matches!(role, Role::Producer(_) | Role::Consumer(_) | Role::Reviver { .. }));
     for consumer in bits(consumers) {
         run(config, automaton, state, consumer | producers | helpers)?;
         for producer in bits(producers) {
