@@ -129,7 +129,6 @@ impl Subscriber {
         // Relaxed: the CAS decides; and an exclusive consumer reads what it wrote itself, or what its dead
         // predecessor left, which the attach has ordered before.
         let seen = Lease::from_bits(memory.load(place, Relaxed));
-        // A later lap: the caller paused after it read `seq`, and the slot has gone round meanwhile.
         if !before(seen.lap(), lap) || seen.state() != State::Done {
             return None;
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::receive::{encode, mark};
-use super::settle::{Return, give_back};
+use super::settle::{Beaten, Return, end};
 use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near};
 use crate::memory::{Memory, Place};
 
@@ -60,6 +60,9 @@ pub fn void_unfinished<M: Memory>(memory: &M, slot: u64, dead: Owner) -> bool {
 }
 
 /// Gives back a lease that `dead` holds, as `decide` says for its word; the caller has proved the death. Tells what it became.
+///
+/// And marks a returned message that has no mark: `dead`, or a repairer before this one, may have died before it came to that, and
+/// in an ordered group nothing may overtake the message.
 pub fn return_lease<M: Memory>(
     memory: &M,
     group: u8,
@@ -71,12 +74,17 @@ pub fn return_lease<M: Memory>(
     // turn that fails means that somebody else made a step; more than these, that somebody makes steps against the protocol.
     for _ in 0..64 {
         let lease = Lease::from_bits(memory.load(Place::Lease(group, slot), Acquire));
+        let seen = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
+        if lease.state() == State::Retry {
+            remark(memory, group, slot, seen.time_of(lease).unwrap_or(0));
+        }
         if !lease.is_held() || lease.owner() != dead {
             return None;
         }
         let to = decide(lease);
-        if give_back(memory, group, slot, lease, to).is_ok() {
-            return Some(to);
+        match end(memory, group, slot, lease, seen, to) {
+            Ok(()) => return Some(to),
+            Err(Beaten::AtDue | Beaten::AtLease) => {}
         }
     }
     None
@@ -129,7 +137,7 @@ pub fn sweep<M: Memory>(
     swept
 }
 
-/// Returns a lease whose deadline is over. The due word first (see [`give_back`]): a holder that
+/// Returns a lease whose deadline is over. The due word that showed it first (see [`end`]): a holder that
 /// extends at this moment wins it, or loses the lease.
 fn expire<M: Memory>(
     memory: &M,
@@ -144,7 +152,7 @@ fn expire<M: Memory>(
         return None;
     }
     let to = decide(lease);
-    give_back(memory, group, slot, lease, to).ok().map(|()| to)
+    end(memory, group, slot, lease, due, to).ok().map(|()| to)
 }
 
 /// Marks a slot unless it is marked in full: a bit alone is one that nobody looks for, left by a marker that

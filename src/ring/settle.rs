@@ -55,15 +55,15 @@ pub fn ack<M: Memory>(
     memory.compare_exchange(place, held.bits(), held.done().bits()).map_err(|_| LeaseLost)
 }
 
-/// LEASED -> RETRY or DEAD.
+/// LEASED -> RETRY or DEAD, by the holder.
 ///
-/// First the due word, then the lease word, then the mark in the bitmap. Death after the due word: the
-/// lease is still held, by a dead process, and recovery returns it. (A deadline that was moved so only delays an expiry.)
-/// Death after the lease word: a RETRY without a mark, which the sweep finds.
+/// First the due word, marked as *given back*, then the lease word, then the mark in the bitmap. Death after the due word: the
+/// lease is still held, by a dead process, and recovery returns it. Death after the lease word: a RETRY without a mark, which
+/// recovery or the sweep finds.
 ///
 /// # Errors
 ///
-/// [`LeaseLost`].
+/// [`LeaseLost`], also if the sweep is expiring it at this moment.
 pub fn give_back<M: Memory>(
     memory: &M,
     group: u8,
@@ -71,23 +71,60 @@ pub fn give_back<M: Memory>(
     held: Lease,
     to: Return,
 ) -> Result<(), LeaseLost> {
-    let due_place = Place::Due(group, position);
-    let seen = Due::from_bits(memory.load(due_place, Acquire));
-    if held.state() == State::Timed && seen.time_of(held).is_none() && !is_held(memory, group, position, held)
-    {
-        return Err(LeaseLost);
+    // A turn that fails means that a sweeper or repairer of an *earlier* lease of the slot woke up and moved the due word; there
+    // are not many of those.
+    for _ in 0..64 {
+        let seen = Due::from_bits(memory.load(Place::Due(group, position), Acquire));
+        // The due word speaks of this lease and is not given back: then the lease stands, since nobody ends it otherwise
+        // than through that word. Does it speak of another one, only the lease word can tell.
+        let lost = match seen.time_of(held) {
+            Some(_) => held.state() == State::Timed && seen.is_back(held),
+            None => !is_held(memory, group, position, held),
+        };
+        if lost {
+            return Err(LeaseLost);
+        }
+        match end(memory, group, position, held, seen, to) {
+            Ok(()) => return Ok(()),
+            Err(Beaten::AtDue) => {}
+            Err(Beaten::AtLease) => return Err(LeaseLost),
+        }
     }
+    Err(LeaseLost)
+}
+
+/// Someone else was faster.
+pub(super) enum Beaten {
+    /// The due word is not the one seen; nothing was changed.
+    AtDue,
+    /// The lease is not held any more.
+    AtLease,
+}
+
+/// Ends a lease whose due word was seen as `seen`: the due word, the lease word, the mark.
+///
+/// By CAS from what was seen: a deadline that was moved meanwhile keeps the sweep from ending the lease; one
+/// that is marked as given back can be moved no more; and a repairer that wakes up late cannot write over the due word of a
+/// later lease.
+pub(super) fn end<M: Memory>(
+    memory: &M,
+    group: u8,
+    position: u64,
+    held: Lease,
+    seen: Due,
+    to: Return,
+) -> Result<(), Beaten> {
     let (word, time) = match to {
         Return::Retry { due_ms, failures } => (held.retry(failures), due_ms),
         Return::Dead { now_ms, failures, reason } => (held.dead(failures, reason), now_ms),
     };
-    let due = Due::new(time, seen.attempts_of(held), held.turn());
-    // By CAS, since a lease with a deadline may be expired by the sweep at this very moment, and the
-    // word would then belong to whoever comes next.
-    memory.compare_exchange(due_place, seen.bits(), due.bits()).map_err(|_| LeaseLost)?;
+    let due = Due::given_back(time, seen.attempts_of(held), held.turn());
+    memory
+        .compare_exchange(Place::Due(group, position), seen.bits(), due.bits())
+        .map_err(|_| Beaten::AtDue)?;
     memory
         .compare_exchange(Place::Lease(group, position), held.bits(), word.bits())
-        .map_err(|_| LeaseLost)?;
+        .map_err(|_| Beaten::AtLease)?;
     if let Return::Retry { due_ms, .. } = to {
         mark(memory, group, position, due_ms);
     }
@@ -119,13 +156,12 @@ pub fn extend<M: Memory>(
     }
     let place = Place::Due(group, position);
     let seen = Due::from_bits(memory.load(place, Acquire));
-    let due = Due::new(deadline_ms, seen.attempts_of(held), held.turn());
-    if seen.time_of(held).is_none() {
+    if seen.time_of(held).is_none() || seen.is_back(held) {
         return Err(LeaseLost);
     }
-    memory.compare_exchange(place, seen.bits(), due.bits()).map_err(|_| LeaseLost)?;
-    // The sweep moves the due word before the lease word: one that won the due word first made the CAS fail.
-    if is_held(memory, group, position, held) { Ok(()) } else { Err(LeaseLost) }
+    // The sweep marks the due word as given back before it ends the lease: won here, lost there.
+    let due = Due::new(deadline_ms, seen.attempts_of(held), held.turn());
+    memory.compare_exchange(place, seen.bits(), due.bits()).map_err(|_| LeaseLost)
 }
 
 /// Whether a lease still stands.

@@ -4,7 +4,7 @@
 //! claim   | lap 32 | skips 20 | owner 12 |                        producers
 //! seq     | lap 32 | kind 2 | len 30 |                            the claimant
 //! lease   | lap 32 | state 3 | failures 9 | owner 12 | turn 8 |   the group
-//! due     | time 40 | attempts 16 | tag 8 |                       the group
+//! due     | time 39 | back 1 | attempts 16 | tag 8 |              the group
 //! ```
 
 use std::fmt;
@@ -333,17 +333,25 @@ impl fmt::Debug for Lease {
 ///
 /// It speaks of the lease whose turn equals its tag. With any other tag it is left over from an earlier lease
 /// and says nothing: its writer has not come to it yet, or had no reason to write it.
+///
+/// `back` is set by whoever ends that lease other than by ack, before the lease word changes: from then on the time is that
+/// of the next attempt, and nobody can move a deadline that is not one any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Due(u64);
 
-/// The latest time a due word can hold, in milliseconds since boot: 34 years.
-pub const TIME_MAX: u64 = (1 << 40) - 1;
+/// The latest time a due word can hold, in milliseconds since boot: 17 years.
+pub const TIME_MAX: u64 = (1 << 39) - 1;
 
 impl Due {
     /// At `time_ms` since boot, for the lease of this turn, which was this many deliveries of the message.
     pub const fn new(time_ms: u64, attempts: u16, turn: u8) -> Due {
         let time = if time_ms > TIME_MAX { TIME_MAX } else { time_ms };
-        Due(time << 24 | (attempts as u64) << 8 | turn as u64)
+        Due(time << 25 | (attempts as u64) << 8 | turn as u64)
+    }
+
+    /// The same, once the lease is being given back.
+    pub const fn given_back(time_ms: u64, attempts: u16, turn: u8) -> Due {
+        Due(Due::new(time_ms, attempts, turn).0 | 1 << 24)
     }
 
     /// The word with this content.
@@ -358,7 +366,12 @@ impl Due {
 
     /// Milliseconds since boot, if it speaks of this lease.
     pub const fn time_of(self, lease: Lease) -> Option<u64> {
-        if self.0 as u8 == lease.turn() { Some(self.0 >> 24) } else { None }
+        if self.0 as u8 == lease.turn() { Some(self.0 >> 25) } else { None }
+    }
+
+    /// Whether it speaks of this lease, and that is being given back or was.
+    pub const fn is_back(self, lease: Lease) -> bool {
+        self.0 as u8 == lease.turn() && self.0 >> 24 & 1 == 1
     }
 
     /// Deliveries so far, if it speaks of this lease; else what the failures show.
@@ -371,6 +384,7 @@ impl Due {
 
 impl fmt::Debug for Due {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "due({} ms, attempts {}, tag {})", self.0 >> 24, (self.0 >> 8) as u16, self.0 as u8)
+        let back = if self.0 >> 24 & 1 == 1 { ", back" } else { "" };
+        write!(f, "due({} ms, attempts {}, tag {}{back})", self.0 >> 25, (self.0 >> 8) as u16, self.0 as u8)
     }
 }

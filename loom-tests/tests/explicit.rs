@@ -1,0 +1,173 @@
+//! Exhaustive searches of the shipping ring. One line of figures for each.
+//!
+//! `MODEL_BOUNDS=full` searches the larger configurations too (hours, and some 10 GiB of memory at a time).
+
+use loom_tests::explicit::{Config, Consumer, Producer, Role, Settle, explore};
+
+fn holds(config: &Config) {
+    if let Err(violation) = explore(config) {
+        panic!("{}: {violation:?}", config.name);
+    }
+}
+
+/// A search that takes more than some seconds.
+fn holds_in_full(config: &Config) {
+    if std::env::var("MODEL_BOUNDS").is_ok_and(|bounds| bounds == "full") {
+        holds(config);
+    }
+}
+
+fn producer(messages: u8) -> Producer {
+    Producer { messages, ..Producer::default() }
+}
+
+fn relaxed() -> Consumer {
+    Consumer::relaxed(0)
+}
+
+fn ordered() -> Consumer {
+    Consumer { ordered: true, ..Consumer::relaxed(0) }
+}
+
+fn timed() -> Consumer {
+    Consumer { timed: true, ..Consumer::relaxed(0) }
+}
+
+const ALL: &[Settle] = &[Settle::Nack, Settle::Release, Settle::Reject];
+
+#[test]
+fn one_to_one() {
+    holds(&Config::new("1 x 1, 3 messages").with(producer(3)).with(relaxed()));
+    let config = Config::new("1 x 1, 3 messages, crash and restart of each");
+    holds(&config.with(producer(3)).with(relaxed()).with_recovery(1, 1));
+    let config = Config::new("1 x 1, 2 messages, two crashes, two restarts");
+    holds(&config.with(producer(2)).with(relaxed()).with_recovery(2, 2));
+    let config = Config { skips: 3, ..Config::new("1 x 1, 3 messages, crash, counts 3 skips") };
+    holds_in_full(&config.with(producer(3)).with(relaxed()).with_recovery(2, 2));
+}
+
+#[test]
+fn one_to_one_ordered() {
+    let config = Config::new("1 x 1, ordered, 3 messages, crash and restart");
+    holds(&config.with(producer(3)).with(ordered()).with_recovery(1, 1));
+}
+
+#[test]
+fn exclusive() {
+    let publishes = Producer { exclusive: true, ..producer(3) };
+    let receives = Consumer { settles: ALL, ..Consumer::exclusive(0) };
+    let config =
+        Config { refusals: 1, ..Config::new("exclusive 1 x 1, 3 messages, refusal, crash, restart") };
+    holds(&config.with(publishes.clone()).with(receives.clone()).with_recovery(1, 1));
+    let config = Config { refusals: 2, ..Config::new("exclusive 1 x 1, 2 messages, 2 refusals, 2 crashes") };
+    holds_in_full(&config.with(publishes).with(receives).with_recovery(2, 2));
+}
+
+#[test]
+fn one_to_two() {
+    holds(&Config::new("1 x 2, 2 messages").with(producer(2)).with(relaxed()).with(relaxed()));
+    let config = Config::new("1 x 2, 1 message, crash and restart of each");
+    holds(&config.with(producer(1)).with(relaxed()).with(relaxed()).with_recovery(1, 1));
+    let config = Config::new("1 x 2, 3 messages");
+    holds_in_full(&config.with(producer(3)).with(relaxed()).with(relaxed()));
+    let config = Config::new("1 x 2, ordered, 2 messages");
+    holds(&config.with(producer(2)).with(ordered()).with(ordered()));
+}
+
+#[test]
+fn two_to_one() {
+    holds(&Config::new("2 x 1, 2 + 1 messages").with(producer(2)).with(producer(1)).with(relaxed()));
+    let config = Config::new("2 x 1, 1 + 1 messages, crash and restart of each");
+    holds(&config.with(producer(1)).with(producer(1)).with(relaxed()).with_recovery(1, 1));
+    let config = Config::new("2 x 1, 2 + 2 messages");
+    holds_in_full(&config.with(producer(2)).with(producer(2)).with(relaxed()));
+}
+
+#[test]
+fn two_groups() {
+    let config = Config { groups: 2, active: 3, ..Config::new("1 x 1 in each of 2 groups, 3 messages") };
+    holds(&config.with(producer(3)).with(relaxed()).with(Consumer::exclusive(1)));
+    let config =
+        Config { groups: 2, active: 3, ..Config::new("1 x 1 in each of 2 groups, 2 messages, crash") };
+    holds(&config.with(producer(2)).with(relaxed()).with(Consumer::exclusive(1)).with_recovery(1, 1));
+}
+
+#[test]
+fn refusals() {
+    let settles = |consumer: Consumer| Consumer { settles: ALL, ..consumer };
+    let config = Config { refusals: 2, ..Config::new("1 x 1, 2 messages, 2 refusals, crash and restart") };
+    holds(&config.with(producer(2)).with(settles(relaxed())).with_recovery(1, 1));
+    let config = Config { refusals: 1, ..Config::new("1 x 2, 1 message, refusal, crash") };
+    holds(&config.with(producer(1)).with(settles(relaxed())).with(settles(relaxed())).with_recovery(1, 0));
+    let config = Config { refusals: 1, ..Config::new("1 x 2, 2 messages, refusal") };
+    holds(&config.with(producer(2)).with(settles(relaxed())).with(settles(relaxed())));
+    let config =
+        Config { refusals: 1, limit: 1, ..Config::new("1 x 1, 2 messages, dead and revived, crash") };
+    holds(
+        &config
+            .with(producer(2))
+            .with(settles(relaxed()))
+            .with_recovery(1, 1)
+            .with(Role::Reviver { group: 0 }),
+    );
+}
+
+/// Abandoned positions: a slot may go round several laps without a message.
+#[test]
+fn abandoned() {
+    let gives_up = Producer { messages: 4, abandons: 3, exclusive: false };
+    let config = Config::new("1 x 1, 4 claims, 3 may be abandoned");
+    holds(&config.with(gives_up.clone()).with(relaxed()));
+    let gives_up = Producer { messages: 3, abandons: 3, exclusive: false };
+    let config = Config::new("1 x 2, 3 claims, all may be abandoned");
+    holds_in_full(&config.with(gives_up).with(relaxed()).with(relaxed()));
+}
+
+/// No sweep: where nobody dies or pauses, the marks alone suffice.
+#[test]
+fn marks_suffice() {
+    let settles = Consumer { settles: &[Settle::Nack], sweeps: false, ..relaxed() };
+    let config = Config { refusals: 2, ..Config::new("1 x 1, 2 messages, 2 nacks, no sweep") };
+    holds(&config.with(producer(2)).with(settles.clone()));
+    let config = Config { refusals: 1, pauses: false, ..Config::new("1 x 2, 1 message, 1 nack, no sweep") };
+    holds(&config.with(producer(1)).with(settles.clone()).with(settles.clone()));
+    let config = Config { refusals: 2, pauses: false, ..Config::new("1 x 2, 1 message, 2 nacks, no sweep") };
+    holds(&config.with(producer(1)).with(settles.clone()).with(settles));
+}
+
+#[test]
+fn timed_leases() {
+    let both = Consumer { settles: &[Settle::Nack, Settle::Extend], ..timed() };
+    let config =
+        Config { refusals: 1, ticks: 2, delay: 1, ..Config::new("1 x 1 timed, 1 message, 1 refusal") };
+    holds(&config.with(producer(1)).with(both.clone()).with(Role::Sweeper { group: 0 }));
+    let quiet = Consumer { sweeps: false, ..both };
+    let config = Config { refusals: 1, ticks: 2, ..Config::new("1 x 2 timed, 1 message, 1 refusal") };
+    holds(&config.with(producer(1)).with(quiet.clone()).with(quiet).with(Role::Sweeper { group: 0 }));
+}
+
+#[test]
+fn lap_wraps() {
+    let config = Config { lap: (1 << 32) - 1, ..Config::new("1 x 1, 4 messages, the lap wraps, crash") };
+    holds(&config.with(producer(4)).with(relaxed()).with_recovery(1, 1));
+}
+
+#[test]
+fn birth() {
+    let config = Config { groups: 2, ..Config::new("a group is born, 2 slots, 3 messages") };
+    holds(
+        &config
+            .with(producer(3))
+            .with(relaxed())
+            .with(Consumer { sweeps: false, ..Consumer::exclusive(1) })
+            .with(Role::Birth { group: 1 }),
+    );
+    let config = Config { groups: 2, slots: 4, ..Config::new("a group is born, 4 slots, 3 messages") };
+    holds(
+        &config
+            .with(producer(3))
+            .with(relaxed())
+            .with(Consumer { sweeps: false, ..Consumer::exclusive(1) })
+            .with(Role::Birth { group: 1 }),
+    );
+}
