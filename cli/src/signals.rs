@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, note};
 
 /// Whether this process was asked to stop, and which commands it would have to take along.
 #[derive(Debug, Default)]
@@ -41,10 +41,14 @@ impl Stop {
     }
 
     fn take(&self, earlier: usize, signal: i32) {
-        if earlier == 0 {
-            return self.signal.store(signal, Ordering::Relaxed);
-        }
         let running = self.running();
+        if earlier == 0 {
+            self.signal.store(signal, Ordering::Relaxed);
+            if !running.is_empty() {
+                note("waiting for the commands that run; once more ends them");
+            }
+            return;
+        }
         if earlier > 1 || running.is_empty() {
             // Ends the process: the default action of both signals. Should it fail, the next one tries again.
             let _ = signal_hook::low_level::emulate_default_handler(signal);

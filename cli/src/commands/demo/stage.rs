@@ -36,7 +36,10 @@ impl Stage {
         let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
         let failed =
             |e: std::io::Error| Failure::io(&format!("preparing the demo in {}", parent.display()), &e);
-        let dir = tempfile::Builder::new().prefix("ringway-demo-").tempdir_in(&parent).map_err(failed)?;
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("ringway-demo-{}-", std::process::id()))
+            .tempdir_in(&parent)
+            .map_err(failed)?;
         let mut file = File::create(dir.path().join(ORDERS)).map_err(failed)?;
         file.write_all(orders.join("\n").as_bytes()).map_err(failed)?;
         let store_path = chosen.map_or_else(|| dir.path().join("store"), Path::to_path_buf);
