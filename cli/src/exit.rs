@@ -113,6 +113,7 @@ impl From<PublishFailure> for Failure {
         let code = match &failure {
             PublishFailure::Full { .. } => Code::Full,
             PublishFailure::NoSpace { .. } => Code::NoSpace,
+            PublishFailure::BadHeaderName { .. } => Code::Usage,
             PublishFailure::Removed => Code::NotFound,
             PublishFailure::Io(source) => code_of_io(source),
             _ => Code::Failed,

@@ -1,15 +1,14 @@
 //! `ringway publish`: the argument, stdin whole, or stdin line by line.
 //!
-//! Lines go in batches of what one read of stdin brought, so that a slow writer's lines are published as
-//! they come and a file's at full speed. The first line that cannot be taken ends it: the lines before
-//! it are in, none after.
+//! A line is published as soon as it was read. They are not handed over in batches: a batch goes on behind
+//! a message that was refused, and here the first line that cannot be taken ends it: the lines
+//! before it are in, none after.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
-use std::mem;
 use std::os::unix::ffi::OsStringExt;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ringway::{Message, OnFull, Payload, Producer, PublishError, Queue};
+use ringway::{Message, OnFull, Payload, Producer, PublishError, PublishFailure, Queue};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
@@ -18,10 +17,6 @@ use crate::args::PublishArgs;
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::units::group_digits;
-
-/// The most messages, and about the most bytes, that one call publishes.
-const BATCH_MESSAGES: usize = 256;
-const BATCH_BYTES: usize = 1 << 20;
 
 /// What was published so far.
 #[derive(Debug, Default, Serialize)]
@@ -40,7 +35,7 @@ pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
     let mut publisher = Publisher::new(&queue, builder.build()?, template(&args));
     let lines = args.lines || args.jsonl;
     let outcome = match args.message {
-        Some(message) => publisher.push(message.into_vec()).and_then(|()| publisher.flush()),
+        Some(message) => publisher.publish(message.into_vec()),
         None if lines => publisher.publish_lines(io::stdin().lock(), args.jsonl),
         None => publisher.publish_whole(io::stdin().lock()),
     };
@@ -104,6 +99,10 @@ impl Payload for Templated<'_> {
     fn payload_bytes(&self) -> &[u8] {
         &self.payload
     }
+
+    fn header_problem(&self) -> Option<PublishFailure> {
+        self.template.header_problem()
+    }
 }
 
 struct Publisher {
@@ -111,8 +110,6 @@ struct Publisher {
     template: Message,
     /// The longest message of the queue, headers included.
     limit: usize,
-    batch: Vec<Vec<u8>>,
-    batch_bytes: usize,
     published: Published,
     progress: ProgressBar,
 }
@@ -123,8 +120,6 @@ impl Publisher {
             producer,
             template,
             limit: queue.max_message(),
-            batch: Vec::new(),
-            batch_bytes: 0,
             published: Published::default(),
             progress: ProgressBar::hidden(),
         }
@@ -138,8 +133,7 @@ impl Publisher {
         if payload.len() as u64 == most {
             return Err(self.too_long());
         }
-        self.push(payload)?;
-        self.flush()
+        self.publish(payload)
     }
 
     fn publish_lines(&mut self, input: impl Read, json: bool) -> Result<(), Failure> {
@@ -149,31 +143,20 @@ impl Publisher {
             self.progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         }
         let mut input = BufReader::with_capacity(256 << 10, input);
-        let mut number: u64 = 0;
-        loop {
+        let most = self.limit as u64 + 1;
+        for number in 1_u64.. {
             let mut line = Vec::new();
-            let most = self.limit as u64 + 1;
-            match input.by_ref().take(most).read_until(b'\n', &mut line) {
-                Ok(0) => return self.flush(),
-                Ok(_) => number += 1,
-                Err(e) => {
-                    self.flush()?;
-                    return Err(Failure::io("reading stdin", &e));
-                }
+            let read = input.by_ref().take(most).read_until(b'\n', &mut line);
+            if read.map_err(|e| Failure::io("reading stdin", &e))? == 0 {
+                break;
             }
             if line.last() == Some(&b'\n') {
                 line.pop();
             }
-            let accepted = self.check_line(&line, json);
-            if let Err(failure) = accepted {
-                self.flush()?;
-                return Err(failure.about(format!("line {number}")));
-            }
-            self.push(line)?;
-            if !input.buffer().contains(&b'\n') {
-                self.flush()?;
-            }
+            let checked = self.check_line(&line, json).and_then(|()| self.publish(line));
+            checked.map_err(|failure| failure.about(format!("line {number}")))?;
         }
+        Ok(())
     }
 
     fn check_line(&self, line: &[u8], json: bool) -> Result<(), Failure> {
@@ -189,38 +172,14 @@ impl Publisher {
         Failure::new(Code::Failed, format!("longer than the {limit} bytes that the queue takes: {todo}"))
     }
 
-    fn push(&mut self, payload: Vec<u8>) -> Result<(), Failure> {
-        let bytes = payload.len() + self.template.encoded_headers().len();
-        // One that will be refused goes alone, so that nothing behind it goes in.
-        let alone = bytes > self.limit;
-        if alone {
-            self.flush()?;
-        }
-        self.batch.push(payload);
-        self.batch_bytes += bytes;
-        if alone || self.batch.len() == BATCH_MESSAGES || self.batch_bytes >= BATCH_BYTES {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Failure> {
-        self.batch_bytes = 0;
-        let batch = mem::take(&mut self.batch).into_iter();
-        let messages = batch.map(|payload| Templated { template: &self.template, payload });
-        let results = self.producer.publish_batch(messages);
-        for result in results {
-            match result {
-                Ok(receipt) => {
-                    let published = &mut self.published;
-                    published.published += 1;
-                    published.first_position.get_or_insert(receipt.position);
-                    published.last_position = Some(receipt.position);
-                    self.progress.inc(1);
-                }
-                Err(PublishError { failure, .. }) => return Err(failure.into()),
-            }
-        }
+    fn publish(&mut self, payload: Vec<u8>) -> Result<(), Failure> {
+        let receipt = self.producer.publish(Templated { template: &self.template, payload });
+        let position = receipt.map_err(|PublishError { failure, .. }| failure)?.position;
+        let published = &mut self.published;
+        published.published += 1;
+        published.first_position.get_or_insert(position);
+        published.last_position = Some(position);
+        self.progress.inc(1);
         Ok(())
     }
 }
