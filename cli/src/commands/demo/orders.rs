@@ -3,30 +3,22 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::exit::{Code, Failure};
 
-/// What every order has: an id of its own.
-#[derive(Debug, Deserialize)]
-struct Identified {
-    id: Value,
-}
-
 /// The id of the order that this line is.
 pub(super) fn id_of(line: &[u8]) -> Result<String, String> {
-    let order: Identified = serde_json::from_slice(line).map_err(|e| {
+    let expected = "expected a JSON object with an \"id\", a string or a number";
+    let mut order: Map<String, Value> = serde_json::from_slice(line).map_err(|e| {
         let what = e.to_string();
-        format!(
-            "not an order: {}; expected a JSON object with an \"id\"",
-            what.split(" at line ").next().unwrap_or_default()
-        )
+        // It is one line, whatever its number: what is said of that is cut off.
+        format!("not an order: {}; {expected}", what.split(" at line ").next().unwrap_or_default())
     })?;
-    match order.id {
-        Value::String(id) => Ok(id),
-        Value::Number(id) => Ok(id.to_string()),
-        other => Err(format!("the id of an order is a string or a number, found {other}")),
+    match order.remove("id") {
+        Some(Value::String(id)) => Ok(id),
+        Some(Value::Number(id)) => Ok(id.to_string()),
+        _ => Err(format!("not an order: {expected}")),
     }
 }
 
