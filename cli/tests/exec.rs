@@ -123,8 +123,7 @@ fn dead_letters_are_purged_by_position() {
 fn leases_last_as_long_as_the_command() {
     let session = Session::with_queue(&[]);
     session.publish("slow");
-    let args = ["consume", "q", "--lease", "1s", "--json", "--exec", "sleep 2.5"];
-    let reports = session.json_lines(&args[..args.len()]);
+    let reports = session.json_lines(&["consume", "q", "--lease", "1s", "--exec", "sleep 2.5"]);
     assert_eq!(reports[0]["outcome"], "acked");
     assert_eq!((session.counts(), session.group()["expired"].clone()), ([0; 4], json!(0)));
 }
@@ -176,7 +175,8 @@ fn a_signal_waits_for_the_command_and_takes_no_more() {
     until_taken(&mut consumer);
     fs::write(&go, "").unwrap();
     assert_eq!(consumer.end(), (Some(0), String::new()));
-    assert_eq!(session.text(&["consume", "q"]), "b\n");
+    assert_eq!(session.text(&["consume", "q", "--timeout", "10s", "--count", "1"]), "b\n");
+    assert_eq!(session.counts(), [0; 4]);
 }
 
 #[test]

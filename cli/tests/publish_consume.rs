@@ -259,7 +259,7 @@ fn a_full_disk_takes_nothing() {
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with("ringway: writing to stdout: ") && stderr.lines().count() == 1, "{stderr}");
     until("it is back", || session.counts()[0] + session.counts()[2] == 1);
-    assert_eq!(session.text(&["consume", "q"]), "precious\n");
+    assert_eq!(session.text(&["consume", "q", "--timeout", "10s", "--count", "1"]), "precious\n");
 }
 
 #[test]
