@@ -60,7 +60,7 @@ fn restaurant_worker(path: &Path, cooked: &AtomicU32) -> Result<(), Box<dyn Erro
         let Some(delivery) = consumer.receive_timeout(Duration::from_millis(20))? else { continue };
         let order: Order = delivery.json()?;
         // Every 50th order burns, once: a nack has it delivered again, after the group's backoff.
-        if order.id % 50 == 0 && !delivery.redelivered() {
+        if order.id.is_multiple_of(50) && !delivery.redelivered() {
             println!("order {} of {} burnt: once more", order.id, order.restaurant);
             delivery.nack().map_err(|error| error.failure)?;
             continue;

@@ -1,4 +1,5 @@
 //! A store of one's own, and the command run against it.
+// Each test file uses some of it.
 #![allow(dead_code)]
 
 use std::ffi::OsStr;
