@@ -1,2 +1,21 @@
-//! The `ringway` command.
-fn main() {}
+//! The `ringway` command: parse, call the library, print.
+//!
+//! [`args`] says what can be asked, [`commands`] holds one module per subcommand, [`exit`] turns every
+//! outcome into an exit code and at most one line on stderr, [`output`] writes to stdout, and
+//! [`units`] reads times and sizes.
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+mod signals;
+mod units;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match args::parse() {
+        Ok(cli) => exit::report(commands::run(cli)),
+        Err(code) => code,
+    }
+}
