@@ -146,7 +146,10 @@ impl StoreCore {
         if queue.is_removed() {
             // Its remover is about to take its name away, or died before it did.
             queue.unlink_removed(self)?;
-            return Err(StoreError::NoSuchQueue { queue: name.to_owned(), store: self.dir.path().to_path_buf() });
+            return Err(StoreError::NoSuchQueue {
+                queue: name.to_owned(),
+                store: self.dir.path().to_path_buf(),
+            });
         }
         open.push(Arc::downgrade(&queue));
         Ok(queue)

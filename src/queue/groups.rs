@@ -145,7 +145,9 @@ impl QueueCore {
         let groups = 0..self.mapped.geometry().max_groups as u8;
         let half_done = |index| is_half_done(self.mapped.group(index).state.load(Acquire));
         // What the system refuses now, the next who comes by tries again.
-        if groups.into_iter().any(half_done) && let Ok(Some(_turn)) = try_admin_lock(store, &self.name) {
+        if groups.into_iter().any(half_done)
+            && let Ok(Some(_turn)) = try_admin_lock(store, &self.name)
+        {
             self.end_half_done();
         }
     }

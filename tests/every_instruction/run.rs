@@ -76,7 +76,9 @@ struct Run {
 pub fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let listing = std::env::args().any(|arg| arg == "--list");
-    if listing || !filters.is_empty() && !filters.iter().any(|filter| "every_instruction".contains(filter.as_str())) {
+    if listing
+        || !filters.is_empty() && !filters.iter().any(|filter| "every_instruction".contains(filter.as_str()))
+    {
         return ExitCode::SUCCESS;
     }
     if let Err(why) = ptrace_works() {
@@ -84,7 +86,8 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let only = std::env::var("EVERY_INSTRUCTION_ONLY").unwrap_or_default();
-    let chosen = |operation: &&Operation| only.is_empty() || only.split(',').any(|name| name == operation.name);
+    let chosen =
+        |operation: &&Operation| only.is_empty() || only.split(',').any(|name| name == operation.name);
     let operations: Vec<Operation> = FAST.iter().chain(&SLOW).filter(chosen).copied().collect();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(2).min(operations.len());
     let mut children = Vec::new();
@@ -100,7 +103,11 @@ pub fn main() -> ExitCode {
         }
     }
     let ended: Vec<_> = children.into_iter().map(|child| (child, waitpid(child, None))).collect();
-    if ended.into_iter().all(|(child, status)| status == Ok(WaitStatus::Exited(child, 0))) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if ended.into_iter().all(|(child, status)| status == Ok(WaitStatus::Exited(child, 0))) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Keeps a worker and its victims on one processor: they take turns, and waking another processor costs more than all the rest.
@@ -280,7 +287,8 @@ impl Run {
             leave_a_corpse(&self.scene.path, self.board)?;
             self.board.clear();
         }
-        let stage = Stage { path: &self.scene.path, board: self.board, messages, lease, role: operation.role };
+        let stage =
+            Stage { path: &self.scene.path, board: self.board, messages, lease, role: operation.role };
         let victim = Victim::start(|| operation.perform(stage))?;
         if operation.given && operation.expect != Expect::Recovered {
             self.scene.give(&messages[0])?;
@@ -423,7 +431,9 @@ impl Run {
         match self.operation.expect {
             Expect::Queue => {
                 try_queue(store).map_err(|error| format!("the queue that was left: {error}"))?;
-                store.remove_queue(MADE, Removal::IfUnused).map_err(|error| format!("removing it: {error}"))?;
+                store
+                    .remove_queue(MADE, Removal::IfUnused)
+                    .map_err(|error| format!("removing it: {error}"))?;
             }
             Expect::Group => {
                 let queue = &self.scene.queue;
@@ -438,7 +448,8 @@ impl Run {
             }
             Expect::Store => {
                 let path = other_store(&self.scene.path);
-                let store = Store::open_or_create(&path).map_err(|error| format!("the store left: {error}"))?;
+                let store =
+                    Store::open_or_create(&path).map_err(|error| format!("the store left: {error}"))?;
                 try_queue(&store).map_err(|error| format!("a queue in the store left: {error}"))?;
                 store.repair().map_err(|error| format!("repairing the store left: {error}"))?;
                 no_temporaries(&path)?;
@@ -506,7 +517,8 @@ fn leave_a_corpse(path: &Path, board: Board) -> Result<(), String> {
     match unsafe { fork() }.map_err(|error| format!("fork: {error}"))? {
         ForkResult::Child => {
             // SAFETY: all processes of this test keep to the protocol.
-            let store = unsafe { Store::options().trust_peers() }.open(path).expect("the corpse opens the store");
+            let store =
+                unsafe { Store::options().trust_peers() }.open(path).expect("the corpse opens the store");
             let queue = store.queue(super::operations::QUEUE).expect("the corpse opens the queue");
             let consumer = queue.consumer("default").lease(Lease::UntilDeath).build().expect("a consumer");
             let delivery = consumer.receive_timeout(Duration::from_secs(5)).expect("receive");

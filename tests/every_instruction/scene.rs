@@ -249,7 +249,11 @@ impl Scene {
     /// Broken invariants in the file.
     pub fn violations(&self) -> Result<Vec<String>, String> {
         let report = self.queue.verify().map_err(|error| format!("verify: {error}"))?;
-        Ok(report.violations.iter().map(|violation| format!("{}: {}", violation.place, violation.what)).collect())
+        Ok(report
+            .violations
+            .iter()
+            .map(|violation| format!("{}: {}", violation.place, violation.what))
+            .collect())
     }
 }
 
@@ -284,7 +288,9 @@ fn counts_right(expect: Expect, found: &Found, done: bool) -> bool {
     let (failures, untouched) = match expect {
         Expect::Published(_) => (0, false),
         Expect::Back { failures_if_done, .. } if done => (failures_if_done, false),
-        Expect::Back { untouched_if_killed, .. } | Expect::Gone { untouched_if_killed } => (1, untouched_if_killed),
+        Expect::Back { untouched_if_killed, .. } | Expect::Gone { untouched_if_killed } => {
+            (1, untouched_if_killed)
+        }
         // Rejecting is no failure of its own.
         Expect::Dead if found.dead => return found.attempt == 1 && found.failures == 0,
         Expect::Dead => (1, false),
