@@ -23,8 +23,11 @@ const LOOKS_PER_CLAIM: u32 = 32;
 /// Looks at a position that a producer is writing before a relaxed group goes on without it.
 const WRITING_PATIENCE: u32 = 64;
 
-/// Receives before a consumer looks around again, at most.
-const RECEIVES_PER_LOOK: u32 = 64;
+/// Futile looks before a consumer looks around again, at most.
+const FUTILE_PER_ROUND: u32 = 64;
+
+/// Messages before a consumer looks around again, at most.
+const MESSAGES_PER_ROUND: u32 = 16;
 
 /// The sleep of the consumer that swept last: it is the one to do it again.
 const SWEEPER_NAP: Duration = Duration::from_millis(5);
@@ -75,18 +78,63 @@ pub struct Consumer {
     limit: usize,
     wait: Wait,
     spare: RefCell<Vec<Vec<u8>>>,
-    looks: LookAround,
+    rounds: Rounds,
     /// A position that was found unfinished, and how often in a row.
     writing: Cell<(u64, u32)>,
 }
 
-/// When a consumer last looked around, and how many receives later it does again.
+/// When a consumer last looked around, and how soon it does again.
+///
+/// Looking around takes a clock, so it is not done for every message. Futile looks and messages are counted apart: a consumer that
+/// span for a while and then takes a message to work on for long must look around after that one.
 #[derive(Debug)]
-struct LookAround {
-    left: Cell<u32>,
-    step: Cell<u32>,
+struct Rounds {
+    futile_left: Cell<u32>,
+    futile: Cell<u32>,
+    messages_left: Cell<u32>,
+    messages: Cell<u32>,
     last_ms: Cell<u64>,
     swept: Cell<bool>,
+}
+
+impl Rounds {
+    fn new() -> Rounds {
+        Rounds {
+            futile_left: Cell::new(0),
+            futile: Cell::new(1),
+            messages_left: Cell::new(1),
+            messages: Cell::new(1),
+            last_ms: Cell::new(0),
+            swept: Cell::new(false),
+        }
+    }
+
+    /// A message was handed over.
+    #[inline(always)]
+    fn message(&self) {
+        self.messages_left.set(self.messages_left.get().saturating_sub(1));
+        if self.messages_left.get() == 0 {
+            self.futile_left.set(0);
+        }
+    }
+
+    /// Begins another round; whether the last one took less than the time between two sweeps, and there is nothing to do yet.
+    fn begin(&self, now_ms: u64) -> bool {
+        let hurried = now_ms < self.last_ms.get() + crate::queue::tend::SWEEP_MS;
+        if hurried {
+            self.futile.set((self.futile.get() * 2).min(FUTILE_PER_ROUND));
+            if self.messages_left.get() < self.messages.get() {
+                self.messages.set((self.messages.get() * 2).min(MESSAGES_PER_ROUND));
+            }
+        } else {
+            self.futile.set(1);
+            self.messages.set(1);
+            self.last_ms.set(now_ms);
+        }
+        self.futile_left.set(self.futile.get() - 1);
+        self.messages_left.set(self.messages.get());
+        hurried
+    }
 }
 
 /// How a consumer is made.
@@ -182,12 +230,7 @@ impl ConsumerBuilder {
             limit: self.max_in_flight,
             wait: self.wait,
             spare: RefCell::new(Vec::new()),
-            looks: LookAround {
-                left: Cell::new(0),
-                step: Cell::new(1),
-                last_ms: Cell::new(0),
-                swept: Cell::new(false),
-            },
+            rounds: Rounds::new(),
             writing: Cell::new((0, 0)),
             attached,
         })
@@ -339,7 +382,7 @@ impl Consumer {
     /// Sleeps until there may be something, at most `longest`.
     #[cold]
     fn sleep(&self, longest: Duration) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        let mut nap = if self.looks.swept.get() { longest.min(SWEEPER_NAP) } else { longest };
+        let mut nap = if self.rounds.swept.get() { longest.min(SWEEPER_NAP) } else { longest };
         // A look before, to know until when there is nothing.
         match self.look(true)? {
             Look::Message(leased) => return self.hand_over(leased),
@@ -352,7 +395,7 @@ impl Consumer {
             Ok(Look::Nothing { .. }) => None,
             found => Some(found),
         });
-        self.looks.left.set(0);
+        self.rounds.futile_left.set(0);
         match found.transpose()? {
             Some(Look::Message(leased)) => self.hand_over(leased),
             _ => Ok(None),
@@ -377,9 +420,9 @@ impl Consumer {
         if self.in_flight.get() >= self.limit {
             return Err(ReceiveError::InFlightLimit { limit: self.limit });
         }
-        match self.looks.left.get() {
+        match self.rounds.futile_left.get() {
             0 => self.look_around()?,
-            left => self.looks.left.set(left - 1),
+            left => self.rounds.futile_left.set(left - 1),
         }
         let mut subscriber = self.subscriber.borrow_mut();
         let mut until_ms = None;
@@ -416,19 +459,13 @@ impl Consumer {
 
     /// What is not done for every message: takes a turn at the sweep, notices that group or queue are gone.
     ///
-    /// A consumer that receives many messages a millisecond comes here once in 64, so that none of them pays for a
-    /// clock; one that takes its time, each time.
     #[cold]
     fn look_around(&self) -> Result<(), ReceiveError> {
         let Attached { store, queue, .. } = &self.attached;
         let now_ms = clock::coarse_ms();
-        let hurried = now_ms < self.looks.last_ms.get() + crate::queue::tend::SWEEP_MS;
-        self.looks.step.set(if hurried { (self.looks.step.get() * 2).min(RECEIVES_PER_LOOK) } else { 1 });
-        self.looks.left.set(self.looks.step.get() - 1);
-        if hurried {
+        if self.rounds.begin(now_ms) {
             return Ok(());
         }
-        self.looks.last_ms.set(now_ms);
         if queue.is_removed() {
             return Err(ReceiveError::Removed);
         }
@@ -436,7 +473,7 @@ impl Consumer {
             return Err(ReceiveError::GroupRemoved);
         }
         let head = self.subscriber.borrow().head();
-        self.looks.swept.set(queue.tend(store, now_ms, Some((self.group, head))));
+        self.rounds.swept.set(queue.tend(store, now_ms, Some((self.group, head))));
         self.attached.tell_in_flight(self.in_flight.get());
         Ok(())
     }
@@ -444,6 +481,7 @@ impl Consumer {
     /// Turns a leased message into a delivery. `None`: the lease was lost meanwhile.
     #[inline]
     fn hand_over(&self, leased: Leased) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        self.rounds.message();
         let mapped = &self.attached.queue.mapped;
         let held = Held { position: leased.position, lease: leased.lease, attempts: leased.attempts };
         if let Some(lease_ms) = self.lease_ms {
@@ -463,16 +501,33 @@ impl Consumer {
             let (headers, payload) = unsafe { span.as_slices() };
             return Ok(Some(Delivery::new(self, held, Body::InPlace { headers, payload })));
         }
+        if leased.position < self.birth {
+            return Ok(self.copy_old(held, leased.len));
+        }
         let mut buffer = self.spare.borrow_mut().pop().unwrap_or_default();
         let headers = span.copy_to(&mut buffer);
-        let stands = self.lease_ms.is_none() || held.stands(mapped, self.group);
-        if !stands || (leased.position < self.birth && !held.is_whole(mapped)) {
+        if self.lease_ms.is_some() && !held.stands(mapped, self.group) {
             self.keep(buffer);
-            // Overwritten before it was read: older than the group, and gone. A lost lease is lost either way.
-            let _ = held.ack(mapped, self.group, self.alone);
             return Ok(None);
         }
         Ok(Some(Delivery::new(self, held, Body::Copied { buffer, headers })))
+    }
+
+    /// Copies a message that is older than the group: a producer that knew nothing of the group may be overwriting it. Then it is gone.
+    #[cold]
+    fn copy_old(&self, held: Held, len: u32) -> Option<Delivery<'_>> {
+        let mapped = &self.attached.queue.mapped;
+        let mut buffer = Vec::new();
+        let copied = mapped.copy_unleased(held.position, len, &mut buffer);
+        if let Some(headers) = copied
+            && held.is_whole(mapped)
+            && held.stands(mapped, self.group)
+        {
+            return Some(Delivery::new(self, held, Body::Copied { buffer, headers }));
+        }
+        // A lease that was lost meanwhile is lost either way.
+        let _ = held.ack(mapped, self.group, self.alone);
+        None
     }
 
     #[cold]
@@ -492,6 +547,10 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        if self.attached.store.forked() {
+            return;
+        }
+        self.subscriber.borrow_mut().leave(&self.attached.queue.mapped);
         // A delivery that was leaked is still leased: its record has to be found when this process ends.
         if self.in_flight.get() != 0 {
             self.attached.leave_for_recovery();

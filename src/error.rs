@@ -197,8 +197,9 @@ fn hint_of(error: &io::Error) -> &'static str {
 }
 
 /// A message that was not accepted, with the reason. Nothing of it is in the queue.
-#[derive(Error)]
-#[error("{failure}")]
+///
+/// It holds the message, which may be borrowed, so it is not a `std::error::Error` itself; `?` turns it into its
+/// [`PublishFailure`], or into a boxed error.
 pub struct PublishError<M> {
     /// The message, given back.
     pub message: M,
@@ -303,8 +304,9 @@ pub enum ReceiveError {
 }
 
 /// A delivery that was not settled, with the reason.
-#[derive(Error)]
-#[error("{failure}")]
+///
+/// It holds the delivery, which borrows its consumer, so it is not a `std::error::Error` itself; `?` turns it into its
+/// [`SettleFailure`], or into a boxed error, and drops the delivery.
 pub struct SettleError<D> {
     /// The delivery, given back. Dropping one whose lease was lost does nothing.
     pub delivery: D,
@@ -341,3 +343,42 @@ pub enum SettleFailure {
         most: Duration,
     },
 }
+
+/// What both errors that give something back have in common.
+macro_rules! gives_back {
+    ($error:ident, $failure:ident) => {
+        impl<T> $error<T> {
+            /// The reason alone; what was given back is dropped.
+            pub fn into_failure(self) -> $failure {
+                self.failure
+            }
+        }
+
+        impl<T> fmt::Display for $error<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.failure.fmt(f)
+            }
+        }
+
+        impl<T> From<$error<T>> for $failure {
+            fn from(error: $error<T>) -> $failure {
+                error.failure
+            }
+        }
+
+        impl<T> From<$error<T>> for Box<dyn std::error::Error> {
+            fn from(error: $error<T>) -> Self {
+                error.failure.into()
+            }
+        }
+
+        impl<T> From<$error<T>> for Box<dyn std::error::Error + Send + Sync> {
+            fn from(error: $error<T>) -> Self {
+                error.failure.into()
+            }
+        }
+    };
+}
+
+gives_back!(PublishError, PublishFailure);
+gives_back!(SettleError, SettleFailure);

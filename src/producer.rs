@@ -151,16 +151,27 @@ impl Producer {
         self.publish_by(message, OnFull::Block(timeout))
     }
 
-    /// Publishes many, each with its own result, in order; waits by the producer's policy, once for all together. Sleeping consumers are
-    /// woken once at the end.
+    /// Publishes many, each with its own result, in order; waits by the producer's policy, once for all together. Once the queue
+    /// is found full the rest is refused as well, so that nothing overtakes. Sleeping consumers are woken once at the end.
     pub fn publish_batch<M: Payload>(
         &self,
         messages: impl IntoIterator<Item = M>,
     ) -> Vec<Result<Receipt, PublishError<M>>> {
         let mut patience = Patience::new(self.on_full);
-        let results = messages.into_iter().map(|message| match self.put(&message, &mut patience) {
-            Ok(position) => Ok(Receipt::new(position)),
-            Err(failure) => Err(PublishError { message, failure }),
+        let mut full = None;
+        let results = messages.into_iter().map(|message| {
+            if let Some(capacity) = full {
+                return Err(PublishError { message, failure: PublishFailure::Full { capacity } });
+            }
+            match self.put(&message, &mut patience) {
+                Ok(position) => Ok(Receipt::new(position)),
+                Err(failure) => {
+                    if let PublishFailure::Full { capacity } = failure {
+                        full = Some(capacity);
+                    }
+                    Err(PublishError { message, failure })
+                }
+            }
         });
         let results = results.collect();
         self.attached.queue.ring_consumers(self.fenced);

@@ -145,7 +145,14 @@ impl Store {
         check_name(name)?;
         match self.core.queue(name) {
             Ok(queue) => {
-                self.wait_until_unused(&queue, removal)?;
+                if removal != Removal::IfUnused {
+                    // This tells its users to stop. If they do not in time, it is taken back.
+                    queue.mark_removed();
+                }
+                if let Err(error) = self.wait_until_unused(&queue, removal) {
+                    queue.unmark_removed();
+                    return Err(error);
+                }
                 queue.mark_removed();
                 queue.unlink_removed(&self.core)
             }

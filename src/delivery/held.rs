@@ -8,6 +8,7 @@ use crate::ring::settle::{self, LeaseLost, Return};
 use crate::ring::{Claim, Lease, lap_of};
 use crate::sys::clock;
 use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::fence;
 
 /// A leased message.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,10 @@ impl Held {
     }
 
     /// Whether no producer has taken the slot since: for positions that are older than the group.
+    ///
+    /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy mean that its claim is seen here.
     pub(crate) fn is_whole(&self, mapped: &Mapped) -> bool {
+        fence(Acquire);
         let claim = Claim::from_bits(mapped.load(Place::Claim(self.position), Acquire));
         claim.real_lap(Mapped::SKIPS_MAX).is_none_or(|lap| lap == lap_of(self.position, mapped.capacity()))
     }

@@ -129,6 +129,11 @@ impl QueueCore {
         self.ring_everyone();
     }
 
+    /// Takes the removal back: it is in use still.
+    pub(crate) fn unmark_removed(&self) {
+        self.mapped.words().removed.store(0, Release);
+    }
+
     /// As `is_removed`, as an error.
     pub(crate) fn check_removed(&self) -> Result<(), StoreError> {
         if self.is_removed() { Err(StoreError::Removed { queue: self.name.clone() }) } else { Ok(()) }

@@ -184,6 +184,11 @@ impl Subscriber {
         }
     }
 
+    /// Tells where this consumer stood, when it goes.
+    pub fn leave<M: Memory>(&mut self, memory: &M) {
+        self.tell_head(memory);
+    }
+
     /// Relaxed: a hint publishes nothing, whoever follows it reads the ledgers.
     fn tell_head<M: Memory>(&mut self, memory: &M) {
         if self.told != self.head {
