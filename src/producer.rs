@@ -173,8 +173,11 @@ impl Producer {
                 }
             }
         });
-        let results = results.collect();
-        self.attached.queue.ring_consumers(self.fenced);
+        let results: Vec<_> = results.collect();
+        // If none was published there is nobody to wake; and in a forked child no word to look at.
+        if results.iter().any(Result::is_ok) {
+            self.attached.queue.ring_consumers(self.fenced);
+        }
         results
     }
 

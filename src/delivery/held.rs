@@ -38,14 +38,18 @@ impl Held {
         claim.real_lap(Mapped::SKIPS_MAX).is_none_or(|lap| lap == lap_of(self.position, mapped.capacity()))
     }
 
+    /// Whether the lease has a deadline.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.lease.state() == crate::ring::State::Timed
+    }
+
     /// The deadline of a timed lease, milliseconds since boot.
     pub(crate) fn deadline(&self, mapped: &Mapped, group: u8) -> Option<u64> {
-        let timed = self.lease.state() == crate::ring::State::Timed;
-        timed.then(|| settle::due_of(mapped, group, self.position, self.lease).0.unwrap_or(0))
+        self.is_timed().then(|| settle::due_of(mapped, group, self.position, self.lease).0.unwrap_or(0))
     }
 
     pub(crate) fn extend(&self, mapped: &Mapped, group: u8, deadline_ms: u64) -> Result<(), LeaseLost> {
-        if self.lease.state() != crate::ring::State::Timed {
+        if !self.is_timed() {
             return Ok(());
         }
         settle::extend(mapped, group, self.position, self.lease, deadline_ms)

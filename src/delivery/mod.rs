@@ -104,6 +104,9 @@ impl<'c> Delivery<'c> {
 
     /// What is left of a timed lease; `None` for a lease until death.
     pub fn remaining(&self) -> Option<Duration> {
+        if self.consumer.attached.store.forked() {
+            return self.held.is_timed().then_some(Duration::ZERO);
+        }
         let deadline = self.held.deadline(&self.consumer.attached.queue.mapped, self.consumer.group)?;
         Some(Duration::from_millis(deadline.saturating_sub(clock::boot_ms())))
     }

@@ -48,6 +48,7 @@ impl StoreCore {
         let missing = || StoreError::NoSuchStore { path: path.to_path_buf() };
         let dir = Dir::open(path).map_err(|error| if is_missing(&error) { missing() } else { error })?;
         file_system_check(&dir)?;
+        dir.check_safe(&policy)?;
         let file = open_file(&dir, CONTROL, &policy, true)
             .map_err(|error| if is_missing(&error) { missing() } else { error })?;
         let control = path.join(CONTROL);
@@ -65,6 +66,7 @@ impl StoreCore {
         }
         // Who removes a store, and dies, may have removed just the directory.
         let queues = dir.create_sub(QUEUES, policy.dir_mode())?;
+        queues.check_safe(&policy)?;
         // Publishers run no fence for sleepers that can be reached by membarrier; so each process registers before it publishes.
         membarrier::register();
         let guard = Arc::new(ForkGuard::new().map_err(io_error("guarding against fork", path))?);
@@ -92,9 +94,8 @@ impl StoreCore {
     /// Makes a store at `path`. `false`: there is one.
     pub(crate) fn create(path: &Path, policy: &OpenPolicy) -> Result<bool, StoreError> {
         let mode = policy.dir_mode();
-        if let Some(parent) =
-            path.parent().filter(|parent| parent.starts_with("/dev/shm/") && !parent.exists())
-        {
+        let default = crate::Store::default_path("any");
+        if let Some(parent) = path.parent().filter(|parent| Some(*parent) == default.parent()) {
             Dir::create_private(parent)?;
         }
         let dir = Dir::create(path, mode)?;

@@ -176,6 +176,9 @@ pub(crate) fn open_file(
         Some(libc::ELOOP) => {
             StoreError::Unsafe { path: path.clone(), what: "it is a symbolic link: remove it".into() }
         }
+        Some(libc::EISDIR | libc::ENXIO) => {
+            StoreError::Unsafe { path: path.clone(), what: "it is not a regular file: remove it".into() }
+        }
         _ => StoreError::Io { doing: "opening", path: path.clone(), source },
     })?;
     let found = file.metadata().map_err(io_error("looking at", &path))?;

@@ -191,10 +191,10 @@ impl Scene {
         Ok(false)
     }
 
-    /// Whether no message is on its way or in somebody's hands.
+    /// Whether no message of the default group is on its way or in somebody's hands.
     pub fn is_empty(&self) -> Result<bool, String> {
         let groups = self.queue.groups().map_err(|error| format!("groups: {error}"))?;
-        Ok(groups.iter().all(|group| group.leased + group.depth == 0))
+        Ok(groups.iter().filter(|group| group.name == "default").all(|group| group.leased + group.depth == 0))
     }
 
     /// Waits until the dead are recovered: by receiving, as any consumer would, or by `repair`.
