@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `TORTURE_KILLS` and `TORTURE_SEED` set the size and the course of a run, `TORTURE_SECONDS` its
-//! longest duration, `TORTURE_KIND` the one kind of scenario to run. The course of kills follows from
+//! longest duration, `TORTURE_KIND` the one kind of scenario to run; recoveries that take longer than
+//! `TORTURE_SLOW_MS` are told in full. The course of kills follows from
 //! the seed; what the processes were doing at that moment does not.
 //!
 //! `TORTURE_MODE=redelivery` measures how long the message of a killed holder takes to the next
@@ -115,7 +116,7 @@ fn kills() -> Result<bool, String> {
     let _ = prctl::set_timerslack(1_000);
     let seed = seed();
     let mut rng = Rng::new(seed);
-    let mut report = Report::new(seed);
+    let mut report = Report::new(seed, number("TORTURE_SLOW_MS", 1_000_000) * 1_000_000);
     let mut failed: Vec<PathBuf> = Vec::new();
     for kind in kinds.iter().cycle() {
         let missing = wanted.saturating_sub(report.kills);

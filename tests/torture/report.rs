@@ -5,7 +5,7 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::history::{Id, Judgement, Offence, Verdict};
+use crate::history::{Id, Judgement, Nanos, Offence, Verdict};
 use crate::scenario::Outcome;
 
 /// Offences that are told in full.
@@ -23,13 +23,18 @@ pub(crate) struct Report {
     deliveries: u64,
     verdicts: [u64; Verdict::ALL.len()],
     violations: u64,
-    recovery_us: Histogram<u64>,
+    /// Recoveries, in microseconds.
+    since_kill: Histogram<u64>,
+    since_death: Histogram<u64>,
+    /// Recoveries that took longer are told in full.
+    slow: Nanos,
 }
 
 impl Report {
-    pub(crate) fn new(seed: u64) -> Report {
+    pub(crate) fn new(seed: u64, slow: Nanos) -> Report {
         Report {
             seed,
+            slow,
             began: Instant::now(),
             scenarios: 0,
             kills: 0,
@@ -38,7 +43,8 @@ impl Report {
             deliveries: 0,
             verdicts: [0; Verdict::ALL.len()],
             violations: 0,
-            recovery_us: histogram(),
+            since_kill: histogram(),
+            since_death: histogram(),
         }
     }
 
@@ -54,8 +60,16 @@ impl Report {
         for offence in &offences {
             self.verdicts[offence.verdict as usize] += 1;
         }
-        for nanos in recoveries {
-            self.recovery_us.saturating_record(nanos / 1000);
+        for recovery in recoveries {
+            self.since_kill.saturating_record(recovery.since_kill / 1000);
+            self.since_death.saturating_record(recovery.since_death / 1000);
+            if recovery.since_kill > self.slow {
+                println!(
+                    "{title}: {:.3} ms from a kill to the next receive",
+                    recovery.since_kill as f64 / 1e6
+                );
+                tell_life(outcome, recovery.id);
+            }
         }
         if offences.is_empty() && outcome.violations.is_empty() {
             return true;
@@ -83,7 +97,8 @@ impl Report {
             put(verdict.name(), json!(self.verdicts[verdict as usize]));
         }
         put("violations", json!(self.violations));
-        put("recovery_ms", quantiles(&self.recovery_us));
+        put("recovery_ms", quantiles(&self.since_kill));
+        put("after_death_ms", quantiles(&self.since_death));
         put("seconds", json!((self.began.elapsed().as_secs_f64() * 10.0).round() / 10.0));
         Value::Object(line).to_string()
     }
@@ -97,11 +112,16 @@ fn tell(title: &str, outcome: &Outcome, offences: &[Offence]) {
     }
     for offence in offences.iter().take(TOLD) {
         println!("{offence}");
-        let Some(id) = offence.id else { continue };
-        println!("  the life of {}:", Id(id));
-        for line in outcome.history.story(id) {
-            println!("  {line}");
+        if let Some(id) = offence.id {
+            tell_life(outcome, id);
         }
+    }
+}
+
+fn tell_life(outcome: &Outcome, id: u64) {
+    println!("  the life of {}:", Id(id));
+    for line in outcome.history.story(id) {
+        println!("  {line}");
     }
 }
 

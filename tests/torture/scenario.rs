@@ -44,22 +44,14 @@ struct Scenario {
     /// When the stopped processes go on, by place.
     wakings: Vec<(Nanos, usize)>,
     stalls: Vec<String>,
-    violations: Vec<String>,
 }
 
 /// Runs a scenario of this many kills in an empty directory.
 pub(crate) fn run(plan: Plan, kills: u64, mut rng: Rng, directory: &Path) -> Result<Outcome, String> {
     let home = prepare(&plan, directory)?;
     let fleet = Fleet::new(home.clone(), plan.places.clone(), Rng::new(rng.next()));
-    let mut scenario = Scenario {
-        fleet,
-        rng,
-        plan,
-        watch: Watch::new(),
-        wakings: Vec::new(),
-        stalls: Vec::new(),
-        violations: Vec::new(),
-    };
+    let mut scenario =
+        Scenario { fleet, rng, plan, watch: Watch::new(), wakings: Vec::new(), stalls: Vec::new() };
     for place in 0..scenario.fleet.places().len() {
         scenario.fleet.start(place)?;
     }
@@ -227,8 +219,11 @@ impl Scenario {
             group.drained = drained;
             history.groups.push(group);
         }
-        let violations = verify(&queue)?;
-        Ok(Outcome { history, kills, pauses, messages, violations: [self.violations, violations].concat() })
+        let mut violations = verify(&queue)?;
+        if drained {
+            violations.extend(left_over(&store, &queue)?);
+        }
+        Ok(Outcome { history, kills, pauses, messages, violations })
     }
 
     /// Tells some to leave and waits until they have.
@@ -303,4 +298,24 @@ fn empty(info: &QueueInfo) -> bool {
 fn verify(queue: &Queue) -> Result<Vec<String>, String> {
     let report = queue.verify().map_err(|error| format!("verifying: {error}"))?;
     Ok(report.violations.iter().map(|found| format!("{}: {}", found.place, found.what)).collect())
+}
+
+/// What is there although everybody has gone and nothing was left to do.
+fn left_over(store: &Store, queue: &Queue) -> Result<Vec<String>, String> {
+    let mut wrong = Vec::new();
+    let repaired = store.repair().map_err(|error| format!("repairing: {error}"))?;
+    if repaired.voided + repaired.returned + repaired.dead_lettered + repaired.expired > 0 {
+        wrong.push(format!("the drained queue still had work of the dead: {repaired:?}"));
+    }
+    let others = store.participants().into_iter().filter(|participant| !participant.me);
+    wrong.extend(others.map(|other| format!("still attached after everybody has gone: {other:?}")));
+    let info = info(queue)?;
+    let users = info.producers + info.groups.iter().map(|group| group.consumers).sum::<u32>();
+    let roles = info.groups.iter().filter_map(|group| group.exclusive_consumer.as_ref());
+    let roles = roles.chain(&info.exclusive_producer).count();
+    let dead: u64 = info.groups.iter().map(|group| group.dead).sum();
+    if users > 0 || roles > 0 || info.occupied > dead {
+        wrong.push(format!("left over: {info:?}"));
+    }
+    Ok(wrong)
 }

@@ -1,21 +1,25 @@
 //! How long a message of a killed holder takes to its next consumer.
 
 use super::holds::{HoldEnd, Holds};
-use super::{Call, End, History, Nanos};
+use super::{Call, End, History, Nanos, Recovery};
 
 /// See [`Judgement`](super::Judgement).
-pub(super) fn recoveries(history: &History, holds: &Holds) -> Vec<Nanos> {
+pub(super) fn recoveries(history: &History, holds: &Holds) -> Vec<Recovery> {
     let mut times = Vec::new();
     for deliveries in holds.by_message() {
         for hold in deliveries {
-            let HoldEnd::Died { sent, .. } = hold.end else { continue };
+            let HoldEnd::Died { sent, gone } = hold.end else { continue };
             let next = deliveries.iter().find(|next| next.received > sent && next.process != hold.process);
             // A holder whose lease had run out before it was killed had lost the message already.
             let ran_out = hold.surely_until(history.groups[hold.group].lease) < sent;
             if let (Some(next), false) = (next, ran_out)
                 && someone_was_there(history, hold.group, sent, next.received)
             {
-                times.push(next.received - sent);
+                times.push(Recovery {
+                    id: hold.got.id,
+                    since_kill: next.received - sent,
+                    since_death: next.received.saturating_sub(gone),
+                });
             }
         }
     }

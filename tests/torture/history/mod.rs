@@ -249,14 +249,22 @@ impl fmt::Display for Offence {
     }
 }
 
+/// How long a message of a killed holder took to the next receive of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Recovery {
+    pub(crate) id: u64,
+    pub(crate) since_kill: Nanos,
+    /// From when the holder was seen to be gone: a loaded host takes its time to let a process die.
+    pub(crate) since_death: Nanos,
+}
+
 /// What the checker found.
 #[derive(Debug)]
 pub(crate) struct Judgement {
     /// Every promise that was broken, the gravest kind first.
     pub(crate) offences: Vec<Offence>,
-    /// Nanoseconds from the kill of a holder to the next receive of its message by another consumer,
-    /// for every kill that another consumer was there to make up for.
-    pub(crate) recoveries: Vec<Nanos>,
+    /// For each message of a killed holder that another consumer was there to receive.
+    pub(crate) recoveries: Vec<Recovery>,
 }
 
 /// An id for people: the producer's number and the number of the message.

@@ -8,7 +8,7 @@ use super::{Call, History, Id, Ms, Nanos, Offence, Published, Verb, Verdict};
 
 pub(super) fn check(history: &History, offers: &Offers, holds: &Holds, offences: &mut Vec<Offence>) {
     producers(history, offences);
-    for (number, group) in history.groups.iter().enumerate().filter(|(_, group)| group.ordered) {
+    for number in (0..history.groups.len()).filter(|&number| history.groups[number].ordered) {
         let holds = holds.of_group(number);
         let mut by_time = holds.to_vec();
         by_time.sort_by_key(|hold| hold.received);
