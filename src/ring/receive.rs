@@ -209,6 +209,31 @@ impl Subscriber {
         if !attention > now_ms && !ordered {
             return Found::NotBefore(!attention);
         }
+        let mut next_due = match self.look_through(memory, now_ms, ordered) {
+            Ok(found) => return found,
+            Err(next_due) => next_due,
+        };
+        // Someone who marked a slot meanwhile and raised the word makes this fail. One whose time was no earlier than the
+        // word's has raised nothing, but its bit is there by now: hence the second look. Death in between: the sweep finds it.
+        let place = Place::Attention(self.group);
+        if memory.compare_exchange(place, attention, encode(next_due)).is_ok() {
+            match self.look_through(memory, now_ms, ordered) {
+                Ok(found) => {
+                    memory.fetch_max(place, attention);
+                    return found;
+                }
+                Err(due) if due < next_due => {
+                    memory.fetch_max(place, encode(due));
+                    next_due = due;
+                }
+                Err(_) => {}
+            }
+        }
+        if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
+    }
+
+    /// Goes through the marked slots. `Err`: nothing to hand out or to wait for in order; when the next one is due.
+    fn look_through<M: Memory>(&mut self, memory: &M, now_ms: u64, ordered: bool) -> Result<Found, u64> {
         let mut first: Option<(u64, u64)> = None;
         let mut next_due = u64::MAX;
         for index in 0..memory.capacity().div_ceil(64) {
@@ -225,23 +250,19 @@ impl Subscriber {
                     first = Some(first.map_or((position, due), |other| other.min((position, due))));
                 } else if due <= now_ms {
                     if let Some(leased) = self.lease_returned(memory, slot) {
-                        return Found::Message(leased);
+                        return Ok(Found::Message(leased));
                     }
                 }
             }
         }
-        if let Some((position, due)) = first {
-            if due > now_ms {
-                return Found::NotBefore(due);
+        match first {
+            None => Err(next_due),
+            Some((_, due)) if due > now_ms => Ok(Found::NotBefore(due)),
+            Some((position, _)) => {
+                let leased = self.lease_returned(memory, position);
+                Ok(leased.map_or(Found::NotBefore(now_ms), Found::Message))
             }
-            if let Some(leased) = self.lease_returned(memory, position) {
-                return Found::Message(leased);
-            }
-            return Found::NotBefore(now_ms);
         }
-        // Someone who marked a slot meanwhile has raised the word, and this fails.
-        let _ = memory.compare_exchange(Place::Attention(self.group), attention, encode(next_due));
-        if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
     }
 
     /// What a marked slot holds for this group: a position, and when it is due. `None`: nothing.
