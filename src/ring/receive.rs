@@ -249,7 +249,7 @@ impl Subscriber {
                 if ordered {
                     first = Some(first.map_or((position, due), |other| other.min((position, due))));
                 } else if due <= now_ms {
-                    if let Some(leased) = self.lease_returned(memory, slot) {
+                    if let Some(leased) = self.lease_returned(memory, position) {
                         return Ok(Found::Message(leased));
                     }
                 }
@@ -296,24 +296,25 @@ impl Subscriber {
         }
     }
 
-    /// Leases what `returned_at` saw in a slot, if it is still so.
-    fn lease_returned<M: Memory>(&mut self, memory: &M, slot: u64) -> Option<Leased> {
-        let place = Place::Lease(self.group, slot);
+    /// Leases what `returned_at` saw at a position, if it is still so. Not what came into the slot since: that
+    /// would be handed out before what lies between.
+    fn lease_returned<M: Memory>(&mut self, memory: &M, position: u64) -> Option<Leased> {
+        let place = Place::Lease(self.group, position);
+        let lap = lap_of(position, memory.capacity());
         let seen = Lease::from_bits(memory.load(place, Acquire));
-        let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
-        let (lease, attempts) = match seen.state() {
-            State::Retry if seq.lap() == seen.lap() => {
-                let due = Due::from_bits(memory.load(Place::Due(self.group, slot), Acquire));
-                (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
-            }
-            State::Done if seen.lap() != seq.lap() => (seen.fresh(seq.lap(), self.timed, self.me), 1),
-            _ => return None,
-        };
-        if seq.kind() != Kind::Ready {
+        let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
+        if !seq.is_ready(lap) {
             return None;
         }
+        let (lease, attempts) = match seen.state() {
+            State::Retry if seen.lap() == lap => {
+                let due = Due::from_bits(memory.load(Place::Due(self.group, position), Acquire));
+                (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
+            }
+            State::Done if before(seen.lap(), lap) => (seen.fresh(lap, self.timed, self.me), 1),
+            _ => return None,
+        };
         memory.compare_exchange(place, seen.bits(), lease.bits()).ok()?;
-        let position = position_near(self.head, lease.lap(), slot, memory.capacity());
         // The bit stays: the next look finds that it is stale and clears it.
         Some(Leased { position, lease, len: seq.len(), attempts })
     }
