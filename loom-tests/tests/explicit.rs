@@ -70,8 +70,15 @@ fn one_to_two() {
     holds(&config.with(producer(1)).with(relaxed()).with(relaxed()).with_recovery(1, 1));
     let config = Config::new("1 x 2, 3 messages");
     holds_in_full(&config.with(producer(3)).with(relaxed()).with(relaxed()));
+}
+
+#[test]
+fn one_to_two_ordered() {
     let config = Config::new("1 x 2, ordered, 2 messages");
     holds(&config.with(producer(2)).with(ordered()).with(ordered()));
+    let settles = Consumer { settles: &[Settle::Release], ..ordered() };
+    let config = Config { refusals: 1, ..Config::new("1 x 2, ordered, 3 messages, refusal") };
+    holds(&config.with(producer(3)).with(settles.clone()).with(settles));
 }
 
 #[test]

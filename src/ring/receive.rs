@@ -214,6 +214,31 @@ impl Subscriber {
         if !attention > now_ms && !ordered {
             return Found::NotBefore(!attention);
         }
+        let mut next_due = match self.look_through(memory, now_ms, ordered) {
+            Ok(found) => return found,
+            Err(next_due) => next_due,
+        };
+        // Someone who marked a slot meanwhile and raised the word makes this fail. One whose time was no earlier than the
+        // word's has raised nothing, but its bit is there by now: hence the second look. Death in between: the sweep finds it.
+        let place = Place::Attention(self.group);
+        if memory.compare_exchange(place, attention, encode(next_due)).is_ok() {
+            match self.look_through(memory, now_ms, ordered) {
+                Ok(found) => {
+                    memory.fetch_max(place, attention);
+                    return found;
+                }
+                Err(due) if due < next_due => {
+                    memory.fetch_max(place, encode(due));
+                    next_due = due;
+                }
+                Err(_) => {}
+            }
+        }
+        if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
+    }
+
+    /// Goes through the marked slots. `Err`: nothing to hand out or to wait for in order; when the next one is due.
+    fn look_through<M: Memory>(&mut self, memory: &M, now_ms: u64, ordered: bool) -> Result<Found, u64> {
         let mut first: Option<Returned> = None;
         let mut next_due = u64::MAX;
         for index in 0..memory.capacity().div_ceil(64) {
@@ -230,23 +255,19 @@ impl Subscriber {
                     first = first.filter(|other| other.position < found.position).or(Some(found));
                 } else if found.due_ms <= now_ms {
                     if let Some(leased) = self.lease_returned(memory, found) {
-                        return Found::Message(leased);
+                        return Ok(Found::Message(leased));
                     }
                 }
             }
         }
-        if let Some(found) = first {
-            if found.due_ms > now_ms {
-                return Found::NotBefore(found.due_ms);
+        match first {
+            None => Err(next_due),
+            Some(found) if found.due_ms > now_ms => Ok(Found::NotBefore(found.due_ms)),
+            Some(found) => {
+                let leased = self.lease_returned(memory, found);
+                Ok(leased.map_or(Found::NotBefore(now_ms), Found::Message))
             }
-            if let Some(leased) = self.lease_returned(memory, found) {
-                return Found::Message(leased);
-            }
-            return Found::NotBefore(now_ms);
         }
-        // Someone who marked a slot meanwhile has raised the word, and this fails.
-        let _ = memory.compare_exchange(Place::Attention(self.group), attention, encode(next_due));
-        if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
     }
 
     /// What a marked slot holds for this group. `None`: nothing.
@@ -280,8 +301,8 @@ impl Subscriber {
         }
     }
 
-    /// Leases what `returned_at` saw in a slot, if it is still so. What came to the slot since is none of its
-    /// business: a later message there has its turn when the head comes to it.
+    /// Leases what `returned_at` saw, if it is still so. What came to the slot since is none of its business: a
+    /// later message there has its turn when the head comes to it, and one that was returned anew has another time.
     fn lease_returned<M: Memory>(&mut self, memory: &M, found: Returned) -> Option<Leased> {
         let Returned { position, lease: seen, .. } = found;
         let lap = lap_of(position, memory.capacity());
@@ -289,11 +310,13 @@ impl Subscriber {
         if !seq.is_ready(lap) {
             return None;
         }
-        let (lease, attempts) = if seen.state() == State::Retry {
-            let due = Due::from_bits(memory.load(Place::Due(self.group, position), Acquire));
-            (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
-        } else {
-            (seen.fresh(lap, self.timed, self.me), 1)
+        let (lease, attempts) = match seen.state() {
+            State::Retry if seen.lap() == lap => {
+                let due = Due::from_bits(memory.load(Place::Due(self.group, position), Acquire));
+                (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
+            }
+            State::Done if before(seen.lap(), lap) => (seen.fresh(lap, self.timed, self.me), 1),
+            _ => return None,
         };
         memory.compare_exchange(Place::Lease(self.group, position), seen.bits(), lease.bits()).ok()?;
         // The bit stays: the next look finds that it is stale and clears it.

@@ -30,7 +30,11 @@ fn a_creator_may_die_at_any_time() {
         std::thread::sleep(Duration::from_micros(u64::from(round) * 97 % 6000));
         agent.kill();
         let store = Store::open_or_create(&path).expect("the next one opens or creates");
-        let queue = Queue::options().capacity(1024).max_groups(1).open_or_create(&store, "made").expect("and the queue");
+        let queue = Queue::options()
+            .capacity(1024)
+            .max_groups(1)
+            .open_or_create(&store, "made")
+            .expect("and the queue");
         queue.producer().build().expect("a producer").publish("x").expect("publish");
         take(&queue.consumer("default").build().expect("a consumer")).ack().expect("ack");
         store.repair().expect("repair");
@@ -95,7 +99,8 @@ pub(crate) fn race(place: &Path) {
             Err(StoreError::AlreadyExists { .. }) => (Store::open(&path).expect("open"), false),
             Err(error) => panic!("{error}"),
         };
-        let queue = Queue::options().capacity(1024).max_groups(1).open_or_create(&store, "q").expect("the queue");
+        let queue =
+            Queue::options().capacity(1024).max_groups(1).open_or_create(&store, "q").expect("the queue");
         queue.producer().build().expect("a producer").publish("x").expect("publish");
         say(if created { "created and worked" } else { "found and worked" });
     }

@@ -129,9 +129,15 @@ fn truncated_longer_empty_and_foreign_files() {
     let patient = Patient::new();
     for file in [patient.control(), patient.queue_file()] {
         let len = fs::metadata(&file).expect("metadata").len();
-        for (cut, expected) in
-            [(0, "foreign"), (1, "foreign"), (127, "foreign"), (128, "damaged"), (4096, "damaged"), (len - 1, "damaged"), (len + 1, "damaged")]
-        {
+        for (cut, expected) in [
+            (0, "foreign"),
+            (1, "foreign"),
+            (127, "foreign"),
+            (128, "damaged"),
+            (4096, "damaged"),
+            (len - 1, "damaged"),
+            (len + 1, "damaged"),
+        ] {
             let open = OpenOptions::new().read(true).write(true).open(&file).expect("open");
             let mut header = vec![0; 8192];
             open.read_exact_at(&mut header, 0).expect("read");
@@ -141,7 +147,8 @@ fn truncated_longer_empty_and_foreign_files() {
             });
             assert_kind(opened, expected, &format!("{cut} bytes of {}", file.display()));
         }
-        let foreign = patient.open_with(&file, |file| write_private(file, "not a queue. ".repeat(1000).as_bytes()));
+        let foreign =
+            patient.open_with(&file, |file| write_private(file, "not a queue. ".repeat(1000).as_bytes()));
         assert_kind(foreign, "foreign", "a text");
         let zeros = patient.open_with(&file, |file| write_private(file, &[0; 300_000]));
         assert_kind(zeros, "foreign", "zeros");
@@ -242,7 +249,8 @@ fn what_strangers_can_write_to_is_refused() {
         }
         std::os::unix::fs::chown(&path, Some(12_345), None).expect("chown");
         assert_kind(patient.open(), "unsafe", &format!("{}: a stranger's", path.display()));
-        let allowed = Store::options().allow_owner(12_345).open(&patient.path).and_then(|store| store.queue("q"));
+        let allowed =
+            Store::options().allow_owner(12_345).open(&patient.path).and_then(|store| store.queue("q"));
         assert_kind(allowed, "fine", "a stranger who is allowed");
         std::os::unix::fs::chown(&path, Some(0), None).expect("chown");
     }
@@ -267,8 +275,12 @@ fn names_that_cannot_be() {
     let (_place, store) = store();
     let queue = small_queue(&store, "q");
     let too_long = "x".repeat(65);
-    for name in ["", "a/b", "../q", "/etc/passwd", ".", "..", ".hidden", "-x", "a b", "a\0b", "ä", too_long.as_str()] {
-        let bad = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::BadName { .. })), "{name:?}: {result:?}");
+    for name in
+        ["", "a/b", "../q", "/etc/passwd", ".", "..", ".hidden", "-x", "a b", "a\0b", "ä", too_long.as_str()]
+    {
+        let bad = |result: Result<(), StoreError>| {
+            assert!(matches!(result, Err(StoreError::BadName { .. })), "{name:?}: {result:?}")
+        };
         bad(Queue::options().create(&store, name).map(drop));
         bad(Queue::options().open_or_create(&store, name).map(drop));
         bad(store.queue(name).map(drop));

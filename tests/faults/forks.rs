@@ -55,7 +55,10 @@ pub(crate) fn parent(path: &Path) {
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             let body = || {
-                use_all(path, &Handles { store: &store, queue: &queue, producer: &producer, consumer: &consumer });
+                use_all(
+                    path,
+                    &Handles { store: &store, queue: &queue, producer: &producer, consumer: &consumer },
+                );
                 assert_eq!(timed.remaining(), Some(Duration::ZERO));
                 assert_eq!(timed.extend(Duration::from_secs(60)), Err(SettleFailure::Forked));
                 drop(timed);
@@ -105,7 +108,8 @@ struct Handles<'a> {
 /// Every inherited handle says `Forked`; a store that is opened anew works.
 fn use_all(path: &Path, handles: &Handles) {
     let Handles { store, queue, producer, consumer } = handles;
-    let forked = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::Forked)), "{result:?}");
+    let forked =
+        |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::Forked)), "{result:?}");
     for failure in [
         producer.publish("x").expect_err("publish").failure,
         producer.try_publish("x").expect_err("try_publish").failure,
@@ -114,7 +118,11 @@ fn use_all(path: &Path, handles: &Handles) {
         assert!(matches!(failure, PublishFailure::Forked), "{failure}");
     }
     let batch = producer.publish_batch(["x", "y"]);
-    assert!(batch.iter().all(|result| matches!(result, Err(error) if matches!(error.failure, PublishFailure::Forked))));
+    assert!(
+        batch
+            .iter()
+            .all(|result| matches!(result, Err(error) if matches!(error.failure, PublishFailure::Forked)))
+    );
     assert!(matches!(consumer.try_receive(), Err(ReceiveError::Forked)));
     assert!(matches!(consumer.receive(), Err(ReceiveError::Forked)));
     forked(store.queue("q").map(drop));

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use ringway::{
-    Consumer, Lease, Message, PublishFailure, Queue, ReceiveError, SettleFailure, StoreError,
-};
+use ringway::{Consumer, Lease, Message, PublishFailure, Queue, ReceiveError, SettleFailure, StoreError};
 
 use super::agent::Agent;
 use super::{LONG, holder, small_queue, store, take, wait_until};
@@ -144,17 +142,25 @@ fn messages_over_the_limits_are_refused_and_given_back() {
     let producer = queue.producer().build().expect("a producer");
     let limit = queue.max_message();
     let error = producer.publish(vec![1; limit + 1]).expect_err("too large");
-    assert!(matches!(error.failure, PublishFailure::TooLarge { found, limit: most } if found == limit + 1 && most == limit));
+    assert!(
+        matches!(error.failure, PublishFailure::TooLarge { found, limit: most } if found == limit + 1 && most == limit)
+    );
     assert_eq!(error.message.len(), limit + 1);
     producer.publish(vec![1; limit]).expect("just as large as it may be");
     let with_header = Message::new(vec![1; limit]).with_type("t");
-    assert!(matches!(producer.publish(&with_header).expect_err("too large").failure, PublishFailure::TooLarge { .. }));
+    assert!(matches!(
+        producer.publish(&with_header).expect_err("too large").failure,
+        PublishFailure::TooLarge { .. }
+    ));
     let headers = Message::new("x").with_header("name", &"v".repeat(70_000));
     let error = producer.publish(headers.clone()).expect_err("headers too large");
     assert!(matches!(error.failure, PublishFailure::HeadersTooLarge { .. }));
     assert_eq!(error.message, headers);
     let name = Message::new("x").with_header(&"n".repeat(256), "v");
-    assert!(matches!(producer.publish(name).expect_err("name").failure, PublishFailure::BadHeaderName { found: 256 }));
+    assert!(matches!(
+        producer.publish(name).expect_err("name").failure,
+        PublishFailure::BadHeaderName { found: 256 }
+    ));
     // Not trusted.
     assert!(matches!(producer.loan(1), Err(PublishFailure::NotTrusted)));
     let consumer = holder(&queue);

@@ -30,7 +30,13 @@ fn store() -> (tempfile::TempDir, Store) {
 
 /// A small queue.
 fn small_queue(store: &Store, name: &str) -> Queue {
-    Queue::options().capacity(1024).slot_size(64).max_message(1 << 16).max_groups(4).create(store, name).expect("create")
+    Queue::options()
+        .capacity(1024)
+        .slot_size(64)
+        .max_message(1 << 16)
+        .max_groups(4)
+        .create(store, name)
+        .expect("create")
 }
 
 /// A consumer whose leases last until death.

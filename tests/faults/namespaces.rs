@@ -31,7 +31,8 @@ fn two_containers_that_are_both_process_1() {
         producer.publish(text).expect("publish");
     }
     let mut agents = ["one 0", "two 0"].map(|message| {
-        let mut agent = Agent::play("follow", store.path(), Command::new("unshare").args(options).arg(this_binary()));
+        let mut agent =
+            Agent::play("follow", store.path(), Command::new("unshare").args(options).arg(this_binary()));
         assert_eq!(agent.ask("pid"), "1");
         assert_eq!(agent.ask("open"), "done");
         assert_eq!(agent.ask("consumer shared death"), "done");

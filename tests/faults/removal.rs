@@ -29,7 +29,10 @@ fn a_queue_in_use_is_not_removed() {
     assert!(matches!(queue.add_group("g", GroupOptions::default()), Err(StoreError::Removed { .. })));
     let anew = small_queue(&store, "q");
     assert!(holder(&anew).try_receive().expect("receive").is_none(), "a new one is empty");
-    assert!(matches!(queue.producer().build(), Err(StoreError::Removed { .. })), "the old handle stays with the old one");
+    assert!(
+        matches!(queue.producer().build(), Err(StoreError::Removed { .. })),
+        "the old handle stays with the old one"
+    );
 }
 
 #[test]

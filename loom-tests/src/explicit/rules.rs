@@ -6,7 +6,7 @@ use ringway::ring::{Claim, Due, Kind, Lease, Owner, Seq, State as LeaseState, be
 use super::automaton::{Automaton, Node};
 use super::config::{Config, Mutant};
 use super::replay::{Access, Op, Spot};
-use super::script::{Event, Pc, Role};
+use super::script::{Event, Pc, Role, Settle};
 use super::state::{Life, NOT_STARTED, State, VANISHED};
 
 /// A rule that was broken, in words.
@@ -299,6 +299,10 @@ impl Rules<'_> {
         }
         let told = owner
             .and_then(|owner| self.at(state, owner))
+            // Who is giving it back is promised no more.
+            .filter(|node| {
+                !settles(node) || matches!(node.local.pc, Pc::Settle(Settle::Ack | Settle::Extend))
+            })
             .and_then(|node| node.local.held)
             .filter(|held| held.word == old.bits())
             .and_then(|held| held.deadline);

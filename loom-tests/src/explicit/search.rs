@@ -167,7 +167,9 @@ impl Search<'_> {
 
     /// The way to a state, told step by step.
     fn trace(&mut self, mut at: u128, then: Vec<Move>) -> String {
-        let mut path: Vec<Move> = then.into_iter().rev().collect();
+        // A run that comes to no end shows it soon enough.
+        let mut path: Vec<Move> = then.into_iter().take(60).collect();
+        path.reverse();
         let parents = self.parents.take().expect("the ways were remembered");
         while let Some(&(parent, step)) = parents.get(&at) {
             path.push(step);
