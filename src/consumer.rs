@@ -362,7 +362,7 @@ impl Consumer {
                 Wait::Adaptive => looks >= LOOKS,
                 Wait::Park => true,
             };
-            if sleeps || looks % LOOKS_PER_CLAIM == 0 {
+            if sleeps || looks.is_multiple_of(LOOKS_PER_CLAIM) {
                 let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                     Some(Duration::ZERO) => return self.look_and_hand_over(true),
                     Some(left) => left,

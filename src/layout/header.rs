@@ -71,6 +71,7 @@ impl Header {
         put(at::BYTE_ORDER, &BYTE_ORDER.to_le_bytes());
         put(at::VERSION, &self.version.to_le_bytes());
         put(at::INCOMPATIBLE, &self.incompatible.to_le_bytes());
+        put(at::COMPATIBLE, &0_u64.to_le_bytes());
         put(at::FILE_LEN, &self.file_len.to_le_bytes());
         put(at::STORE_ID, &self.store_id);
         put(at::FILE_ID, &self.file_id);

@@ -211,7 +211,7 @@ impl Geometry {
         if !self.capacity.is_power_of_two() || !(1 << 10..=1 << 24).contains(&self.capacity) {
             return bad("capacity", self.capacity, "a power of two from 1024 to 16777216".into());
         }
-        if self.slot_size % 64 != 0 || !(64..=4096).contains(&self.slot_size) {
+        if !self.slot_size.is_multiple_of(64) || !(64..=4096).contains(&self.slot_size) {
             return bad("slot_size", self.slot_size.into(), "a multiple of 64 from 64 to 4096".into());
         }
         if !(1..=LEN_MAX).contains(&self.max_message) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::table::Table;
-use super::token::{Probe, Token};
+use super::token::{FileId, Probe, Token};
 use crate::StoreError;
 use crate::layout::control::FILE_LEN;
 use crate::layout::header::{CONTROL_MAGIC, Header};
@@ -75,6 +75,11 @@ impl StoreCore {
         let table = Table::new(mapping);
         let probe = Probe::open(&dir, CONTROL)?;
         let (me, token) = join(&dir, &queues, &policy, &table, &probe, &guard)?;
+        // Locks are taken by the file's name: they say nothing about the file that is mapped here if that was replaced meanwhile.
+        let mapped = FileId::of(&file).map_err(io_error("looking at", &control))?;
+        if token.file_id() != mapped || probe.file_id().map_err(io_error("looking at", &control))? != mapped {
+            return Err(missing());
+        }
         Ok(Arc::new(StoreCore {
             dir,
             queues,

@@ -64,11 +64,12 @@ impl FileId {
 /// Keeps a participant alive in the eyes of all others, until it is dropped or the process is no more.
 #[derive(Debug)]
 pub(crate) struct Token {
+    #[cfg_attr(not(test), expect(dead_code, reason = "held for its destructor"))]
     hold: Hold,
     file: FileId,
 }
 
-/// What keeps the open file and so the lock. The field is never read: it is there to be dropped.
+/// What keeps the open file and so the lock: there to be dropped.
 #[derive(Debug)]
 enum Hold {
     Mapping(#[expect(dead_code, reason = "held for its destructor")] Mapping),
@@ -86,6 +87,7 @@ impl Token {
     }
 
     /// Whether the token needs no descriptor.
+    #[cfg(test)]
     pub(crate) fn pinned_by_mapping(&self) -> bool {
         matches!(self.hold, Hold::Mapping(_))
     }

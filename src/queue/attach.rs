@@ -112,11 +112,11 @@ impl Attached {
         queue.check_removed()?;
         // Twice: a dead process that stands in the way is recovered, then it is tried once more.
         let mut refused = queue.try_attach(store, role);
-        if let Ok(Err(in_the_way)) = &refused {
-            if store.probe.is_dead(in_the_way.index()).unwrap_or(false) {
-                store.recover(*in_the_way)?;
-                refused = queue.try_attach(store, role);
-            }
+        if let Ok(Err(in_the_way)) = &refused
+            && store.probe.is_dead(in_the_way.index()).unwrap_or(false)
+        {
+            store.recover(*in_the_way)?;
+            refused = queue.try_attach(store, role);
         }
         let index = refused?.map_err(|in_the_way| StoreError::RoleTaken {
             role: role.name(),

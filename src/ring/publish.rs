@@ -129,7 +129,7 @@ impl Publisher {
     fn step_over<M: Memory>(&mut self, memory: &M, claim: Claim) {
         let decided = position_near(self.next, claim.lap(), self.next, memory.capacity());
         self.next = decided.max(self.next) + 1;
-        if self.next % 8 == 0 {
+        if self.next.is_multiple_of(8) {
             let hint = memory.load(Place::Tail, Relaxed);
             if hint > self.next && super::repair::is_decided(memory, hint - 1) {
                 self.next = hint;

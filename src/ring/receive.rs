@@ -168,7 +168,7 @@ impl Subscriber {
     /// Passes positions that hold nothing for this consumer; follows the hint if others are far ahead.
     fn step_over<M: Memory>(&mut self, memory: &M, positions: u64) {
         self.head += positions;
-        if !self.exclusive && self.head % 8 == 0 {
+        if !self.exclusive && self.head.is_multiple_of(8) {
             let hint = memory.load(Place::Head(self.group), Relaxed);
             if hint > self.head && is_decided(memory, hint - 1) {
                 self.head = hint;
@@ -179,7 +179,7 @@ impl Subscriber {
 
     /// Tells the others where the group stands, once in eight positions.
     fn hint_head<M: Memory>(&mut self, memory: &M) {
-        if self.head % 8 == 0 {
+        if self.head.is_multiple_of(8) {
             self.tell_head(memory);
         }
     }
@@ -253,10 +253,10 @@ impl Subscriber {
                 next_due = next_due.min(found.due_ms);
                 if ordered {
                     first = first.filter(|other| other.position < found.position).or(Some(found));
-                } else if found.due_ms <= now_ms {
-                    if let Some(leased) = self.lease_returned(memory, found) {
-                        return Ok(Found::Message(leased));
-                    }
+                } else if found.due_ms <= now_ms
+                    && let Some(leased) = self.lease_returned(memory, found)
+                {
+                    return Ok(Found::Message(leased));
                 }
             }
         }

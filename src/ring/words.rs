@@ -168,6 +168,7 @@ impl Seq {
     }
 
     /// Bytes of headers and payload.
+    #[expect(clippy::len_without_is_empty, reason = "a word is no container")]
     pub const fn len(self) -> u32 {
         self.0 as u32 & LEN_MAX
     }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 /// Who holds a byte.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
     /// No other open file.
@@ -38,6 +39,7 @@ pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
 }
 
 /// Who else holds the byte. One system call.
+#[cfg(test)]
 pub(crate) fn probe(fd: BorrowedFd<'_>, byte: u64) -> io::Result<Holder> {
     // Asks for a write lock, which conflicts with everybody's; readers and a writer exclude one another.
     match conflict(fd, byte, libc::F_WRLCK)? {
@@ -54,6 +56,7 @@ pub(crate) fn write_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
 }
 
 /// Whether another open file holds the byte at all. One system call.
+#[cfg(test)]
 pub(crate) fn locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
     Ok(probe(fd, byte)? != Holder::Nobody)
 }
