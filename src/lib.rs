@@ -28,3 +28,7 @@ pub use queue::{
     Violation,
 };
 pub use store::{Participant, RepairReport, Store, StoreOptions};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
