@@ -185,8 +185,11 @@ struct Count {
 /// The number of the system call that a child is about to make; `None` if it is on its way out of one.
 fn entered(child: Pid) -> Option<u64> {
     let info = ptrace::syscall_info(child).expect("PTRACE_GET_SYSCALL_INFO");
-    // SAFETY: `op` says which member of the union is valid.
-    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| unsafe { info.u.entry.nr })
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return None;
+    }
+    // SAFETY: `op` says that this member of the union is valid.
+    Some(unsafe { info.u.entry.nr })
 }
 
 /// Follows the children to their ends.
@@ -253,7 +256,9 @@ fn a_process_that_publishes_to_itself() {
     let told = shared_page();
     match start(|| alone(&path, told)) {
         Ok(child) => judge("one process", &watch(&[child])[0], &told[0]),
-        Err(why) => println!("skipped: a_process_that_publishes_to_itself: ptrace is not permitted here: {why}"),
+        Err(why) => {
+            println!("skipped: a_process_that_publishes_to_itself: ptrace is not permitted here: {why}")
+        }
     }
 }
 

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ringway::{
-    Consumer, Delivery, GroupOptions, Lease, Message, Producer, Queue, Removal, Start, Store,
-};
+use ringway::{Consumer, Delivery, GroupOptions, Lease, Message, Producer, Queue, Removal, Start, Store};
 
 use super::Random;
 
@@ -70,7 +68,9 @@ pub(crate) fn work(path: &Path, seed: u64, operations: u64) {
     }
     let peak = peak_kib();
     let longest = longest.as_millis();
-    println!("\n{REPORT}{{\"seed\":{seed},\"operations\":{done},\"longest_ms\":{longest},\"peak_kib\":{peak}}}");
+    println!(
+        "\n{REPORT}{{\"seed\":{seed},\"operations\":{done},\"longest_ms\":{longest},\"peak_kib\":{peak}}}"
+    );
     assert!(peak < PEAK_KIB, "it had {peak} KiB");
 }
 
@@ -112,7 +112,8 @@ fn receive(queue: &Queue, handles: &mut Handles, random: &mut Random) {
         let group = if random.below(4) == 0 { "other" } else { "default" };
         let builder = queue.consumer(group);
         let builder = if random.below(8) == 0 { builder.exclusive() } else { builder };
-        let lease = if random.below(2) == 0 { Lease::UntilDeath } else { Lease::Timed(Duration::from_millis(3)) };
+        let lease =
+            if random.below(2) == 0 { Lease::UntilDeath } else { Lease::Timed(Duration::from_millis(3)) };
         handles.consumer = builder.lease(lease).build().ok();
     }
     let Some(consumer) = &handles.consumer else { return };
@@ -156,7 +157,11 @@ fn look(store: &Store, queue: &Queue, random: &mut Random) {
     match random.below(12) {
         0 => drop(queue.info()),
         1 => drop(queue.groups()),
-        2 => drop(queue.peek("default", 10).map(|peeked| peeked.iter().map(|one| one.headers().to_owned()).count())),
+        2 => {
+            for peeked in queue.peek("default", 10).unwrap_or_default() {
+                drop(peeked.headers().to_owned());
+            }
+        }
         3 => {
             for letter in queue.dead("default").unwrap_or_default() {
                 let position = letter.message.position;
@@ -186,7 +191,8 @@ pub(crate) fn prepare(queue: &Queue) -> impl Drop + use<> {
     let producer = queue.producer().build().expect("a producer");
     let holder: &'static Consumer =
         Box::leak(Box::new(queue.consumer("default").lease(Lease::UntilDeath).build().expect("a consumer")));
-    let timed: &'static Consumer = Box::leak(Box::new(queue.consumer("default").build().expect("a consumer")));
+    let timed: &'static Consumer =
+        Box::leak(Box::new(queue.consumer("default").build().expect("a consumer")));
     for index in 0..6 {
         producer.publish(vec![7; if index == 5 { 3000 } else { 20 }]).expect("publish");
     }
