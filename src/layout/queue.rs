@@ -18,6 +18,9 @@ pub(crate) const NOTES: u64 = 64;
 /// The largest file: what can be mapped with room to spare in 47 bits of address.
 const FILE_MAX: u64 = 1 << 45;
 
+/// The mark of a removed queue. Any other value is nonsense that somebody scribbled.
+pub(crate) const REMOVED: u32 = 1;
+
 /// Words of a queue.
 #[repr(C)]
 pub(crate) struct QueueWords {
@@ -30,7 +33,7 @@ pub(crate) struct QueueWords {
     pub(crate) sleepers: AtomicU64,
     /// Who has the producer role alone: `owner 32 | attachment + 1 32`, or 0.
     pub(crate) producer_role: AtomicU64,
-    /// Not 0 once the queue was removed.
+    /// [`REMOVED`] once the queue was removed.
     pub(crate) removed: AtomicU32,
     /// Not 0 once a message went to an extent.
     pub(crate) extents_used: AtomicU32,

@@ -68,7 +68,8 @@ impl StoreCore {
         let mut report = RepairReport::default();
         for owner in self.table.taken().filter(|&owner| owner != self.me) {
             let dead = self.probe.is_dead(owner.index());
-            if dead.map_err(io_error("probing participants of", self.dir.path()))? {
+            // The words for it only if they are needed: a sweep comes here every 2 ms, and is not to allocate.
+            if dead.map_err(|error| io_error("probing participants of", self.dir.path())(error))? {
                 report += self.recover(owner)?;
             }
         }

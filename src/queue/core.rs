@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::layout::FORMAT_VERSION;
 use crate::layout::header::{Header, QUEUE_MAGIC};
-use crate::layout::queue::Geometry;
+use crate::layout::queue::{Geometry, REMOVED};
 use crate::mapped::Mapped;
 use crate::participant::store::{StoreCore, is_missing, random_id, read_header};
 use crate::sys::clock;
@@ -120,12 +120,12 @@ impl QueueCore {
 
     /// Whether the queue was removed. Its handles work no more.
     pub(crate) fn is_removed(&self) -> bool {
-        self.mapped.words().removed.load(Acquire) != 0
+        self.mapped.words().removed.load(Acquire) == REMOVED
     }
 
     /// Tells all who have the queue open that it is gone.
     pub(crate) fn mark_removed(&self) {
-        self.mapped.words().removed.store(1, Release);
+        self.mapped.words().removed.store(REMOVED, Release);
         self.ring_everyone();
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::words::{Claim, Kind, Lease, Owner, Seq, State, lap_of, position_near};
+use super::words::{Claim, Kind, Lease, Owner, Seq, State, lap_of, position_near, told};
 use crate::memory::{Memory, Place};
 
 /// How far ahead a producer looks for free slots at a time. One look reads consumers' lines, so a
@@ -128,9 +128,9 @@ impl Publisher {
     /// others are far ahead.
     fn step_over<M: Memory>(&mut self, memory: &M, claim: Claim) {
         let decided = position_near(self.next, claim.lap(), self.next, memory.capacity());
-        self.next = decided.max(self.next) + 1;
+        self.next = told(decided).max(self.next) + 1;
         if self.next.is_multiple_of(8) {
-            let hint = memory.load(Place::Tail, Relaxed);
+            let hint = told(memory.load(Place::Tail, Relaxed));
             if hint > self.next && super::repair::is_decided(memory, hint - 1) {
                 self.next = hint;
             }

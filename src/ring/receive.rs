@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::repair::is_decided;
-use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near};
+use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near, told};
 use crate::memory::{Memory, Place};
 
 /// What a consumer does about a position whose claimant has not finished.
@@ -64,8 +64,8 @@ pub struct Subscriber {
 impl Subscriber {
     /// A consumer of `group`. `exclusive`: no other consumer leases in this group while this one lives; `timed`: its leases have deadlines.
     pub fn new<M: Memory>(memory: &M, group: u8, me: Owner, exclusive: bool, timed: bool) -> Subscriber {
-        let start = memory.load(Place::Start(group), Acquire);
-        let hint = memory.load(Place::Head(group), Relaxed);
+        let start = told(memory.load(Place::Start(group), Acquire));
+        let hint = told(memory.load(Place::Head(group), Relaxed));
         let head = if hint > start && is_decided(memory, hint - 1) { hint } else { start };
         Subscriber { group, me, exclusive, timed, head, told: head }
     }
@@ -167,9 +167,9 @@ impl Subscriber {
 
     /// Passes positions that hold nothing for this consumer; follows the hint if others are far ahead.
     fn step_over<M: Memory>(&mut self, memory: &M, positions: u64) {
-        self.head += positions;
+        self.head = told(self.head + positions);
         if !self.exclusive && self.head.is_multiple_of(8) {
-            let hint = memory.load(Place::Head(self.group), Relaxed);
+            let hint = told(memory.load(Place::Head(self.group), Relaxed));
             if hint > self.head && is_decided(memory, hint - 1) {
                 self.head = hint;
                 self.told = hint;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::receive::{encode, mark};
 use super::settle::{Beaten, Return, end};
-use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near};
+use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near, told};
 use crate::memory::{Memory, Place};
 
 /// Whether a position was claimed, skipped or voided: its slot's claim word has its lap, or a later one.
@@ -24,21 +24,20 @@ pub fn is_decided<M: Memory>(memory: &M, position: u64) -> bool {
 /// upper half of the position, and slot 0, the first to be decided in each lap, tells the lap.
 pub fn find_tail<M: Memory>(memory: &M) -> u64 {
     let capacity = memory.capacity();
-    let hint = memory.load(Place::Tail, Relaxed).max(capacity);
+    let hint = told(memory.load(Place::Tail, Relaxed)).max(capacity);
     let behind = Claim::from_bits(memory.load(Place::Claim(hint - 1), Acquire));
     let mut tail = if behind.lap() == lap_of(hint - 1, capacity) {
         hint
     } else {
         let first = Claim::from_bits(memory.load(Place::Claim(0), Acquire));
-        position_near(hint, first.lap(), 0, capacity).max(capacity)
+        told(position_near(hint, first.lap(), 0, capacity)).max(capacity)
     };
     // Less than a lap of turns where nobody publishes meanwhile.
     for _ in 0..2 * capacity {
         if !is_decided(memory, tail) {
             break;
         }
-        // A tail that was scribbled may stand at the end of all positions.
-        tail = tail.wrapping_add(1);
+        tail += 1;
     }
     tail
 }

@@ -46,6 +46,15 @@ pub const fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
+/// No position lies beyond this one: a million million messages a second would take more than a week to come here, and a hint that
+/// says so was scribbled. Far enough from 2^64 that no sum of a position and some laps overflows.
+pub const POSITION_MAX: u64 = 1 << 60;
+
+/// A position that somebody else told.
+pub const fn told(position: u64) -> u64 {
+    if position > POSITION_MAX { POSITION_MAX } else { position }
+}
+
 /// The position of `slot` in the lap `lap` that is nearest to the position `near`.
 pub const fn position_near(near: u64, lap: u32, slot: u64, capacity: u64) -> u64 {
     let near_lap = near / capacity;

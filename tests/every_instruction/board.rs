@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 /// How an operation ended for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Told {
+pub(crate) enum Told {
     /// It did not return.
     Nothing = 0,
     /// It succeeded.
@@ -20,13 +20,13 @@ pub enum Told {
 
 /// The shared page.
 #[derive(Debug, Clone, Copy)]
-pub struct Board {
+pub(crate) struct Board {
     word: &'static AtomicU32,
 }
 
 impl Board {
     /// A page that forked children share with their parent.
-    pub fn new() -> Board {
+    pub(crate) fn new() -> Board {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: an anonymous mapping at an address of the kernel's choice; never unmapped, zeroed, and only used through the atomic.
         let word = unsafe {
@@ -45,17 +45,17 @@ impl Board {
     }
 
     /// Wipes it, before the next victim.
-    pub fn clear(self) {
+    pub(crate) fn clear(self) {
         self.word.store(0, SeqCst);
     }
 
     /// The operation returned this.
-    pub fn tell(self, told: Told) {
+    pub(crate) fn tell(self, told: Told) {
         self.word.store(told as u32, SeqCst);
     }
 
     /// What the operation returned.
-    pub fn told(self) -> Told {
+    pub(crate) fn told(self) -> Told {
         match self.word.load(SeqCst) {
             0 => Told::Nothing,
             1 => Told::Done,
@@ -66,7 +66,7 @@ impl Board {
     }
 
     /// Whether it returned.
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.told() != Told::Nothing
     }
 }

@@ -1,7 +1,6 @@
 //! The operations, as a victim carries them out: it takes part in the store, prepares, meets a breakpoint, does one thing, tells
 //! on the board what came of it, and meets another breakpoint.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,11 +12,11 @@ use super::board::{Board, Told};
 use super::tracee::breakpoint;
 
 /// The queue that victims and witnesses meet in.
-pub const QUEUE: &str = "q";
+pub(crate) const QUEUE: &str = "q";
 
 /// What is left of an operation that was killed, and what may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
+pub(crate) enum Expect {
     /// The first of this many messages, in order; all if it returned.
     Published(usize),
     /// The given message, once: with one failure, or with none if the lease was not taken yet or not any more.
@@ -40,7 +39,7 @@ pub enum Expect {
 
 /// Who else may be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     Shared,
     /// The victim is the only producer.
     OnlyProducer,
@@ -50,31 +49,31 @@ pub enum Role {
 
 /// An operation.
 #[derive(Debug, Clone, Copy)]
-pub struct Operation {
-    pub name: &'static str,
-    pub role: Role,
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
     /// Whether a message is to be there before.
-    pub given: bool,
-    pub expect: Expect,
+    pub(crate) given: bool,
+    pub(crate) expect: Expect,
     /// Whether it can race with the end of its own lease.
-    pub races: bool,
-    victim: fn(Stage) -> Infallible,
+    pub(crate) races: bool,
+    victim: fn(Stage),
 }
 
 /// What a victim works with.
 #[derive(Debug, Clone, Copy)]
-pub struct Stage<'a> {
-    pub path: &'a Path,
-    pub board: Board,
+pub(crate) struct Stage<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) board: Board,
     /// What it publishes.
-    pub messages: &'a [Vec<u8>],
-    pub lease: Lease,
-    pub role: Role,
+    pub(crate) messages: &'a [Vec<u8>],
+    pub(crate) lease: Lease,
+    pub(crate) role: Role,
 }
 
 impl Operation {
     /// Carries it out, in a victim.
-    pub fn perform(&self, stage: Stage) -> Infallible {
+    pub(crate) fn perform(&self, stage: Stage) {
         (self.victim)(stage)
     }
 }
@@ -109,7 +108,7 @@ impl Stage<'_> {
     }
 
     /// The operation itself.
-    fn act(&self, operation: impl FnOnce() -> Told) -> Infallible {
+    fn act(&self, operation: impl FnOnce() -> Told) -> ! {
         breakpoint();
         let told = operation();
         self.board.tell(told);
@@ -119,12 +118,16 @@ impl Stage<'_> {
     }
 }
 
-pub fn build_producer(queue: &Queue, role: Role) -> Result<Producer, ringway::StoreError> {
+pub(crate) fn build_producer(queue: &Queue, role: Role) -> Result<Producer, ringway::StoreError> {
     let builder = queue.producer();
     if role == Role::OnlyProducer { builder.exclusive() } else { builder }.build()
 }
 
-pub fn build_consumer(queue: &Queue, role: Role, lease: Lease) -> Result<Consumer, ringway::StoreError> {
+pub(crate) fn build_consumer(
+    queue: &Queue,
+    role: Role,
+    lease: Lease,
+) -> Result<Consumer, ringway::StoreError> {
     let builder = queue.consumer("default").lease(lease);
     if role == Role::OnlyConsumer { builder.exclusive() } else { builder }.build()
 }
@@ -145,19 +148,19 @@ fn take(consumer: &Consumer) -> Delivery<'_> {
     consumer.receive_timeout(Duration::from_secs(5)).expect("receive").expect("the given message")
 }
 
-fn publish(stage: Stage) -> Infallible {
+fn publish(stage: Stage) {
     let producer = stage.producer();
     let message = &stage.messages[0];
     stage.act(|| done(producer.publish(message)))
 }
 
-fn publish_first(stage: Stage) -> Infallible {
+fn publish_first(stage: Stage) {
     let producer = build_producer(&stage.queue(), stage.role).expect("the victim's producer");
     let message = &stage.messages[0];
     stage.act(|| done(producer.publish(message)))
 }
 
-fn publish_batch(stage: Stage) -> Infallible {
+fn publish_batch(stage: Stage) {
     let producer = stage.producer();
     stage.act(|| {
         let results = producer.publish_batch(stage.messages);
@@ -165,7 +168,7 @@ fn publish_batch(stage: Stage) -> Infallible {
     })
 }
 
-fn publish_loan(stage: Stage) -> Infallible {
+fn publish_loan(stage: Stage) {
     let producer = stage.producer();
     let message = &stage.messages[0];
     stage.act(|| {
@@ -187,13 +190,13 @@ fn received(result: Result<Option<Delivery<'_>>, ringway::ReceiveError>) -> Told
     }
 }
 
-fn receive(stage: Stage) -> Infallible {
+fn receive(stage: Stage) {
     let consumer = stage.consumer();
     stage.act(|| received(consumer.try_receive()))
 }
 
 /// The first receive of a consumer looks around.
-fn receive_and_sweep(stage: Stage) -> Infallible {
+fn receive_and_sweep(stage: Stage) {
     let consumer = build_consumer(&stage.queue(), stage.role, stage.lease).expect("the victim's consumer");
     breakpoint();
     // So that it is time for a sweep, by the coarsest clock there is.
@@ -201,7 +204,7 @@ fn receive_and_sweep(stage: Stage) -> Infallible {
     stage.act(|| received(consumer.try_receive()))
 }
 
-fn receive_and_delete(stage: Stage) -> Infallible {
+fn receive_and_delete(stage: Stage) {
     let consumer = stage.consumer();
     stage.act(|| match consumer.receive_and_delete(Duration::ZERO) {
         Ok(Some(_)) => Told::Done,
@@ -210,31 +213,31 @@ fn receive_and_delete(stage: Stage) -> Infallible {
     })
 }
 
-fn ack(stage: Stage) -> Infallible {
+fn ack(stage: Stage) {
     let consumer = stage.consumer();
     let delivery = take(&consumer);
     stage.act(|| settled(delivery.ack()))
 }
 
-fn nack(stage: Stage) -> Infallible {
+fn nack(stage: Stage) {
     let consumer = stage.consumer();
     let delivery = take(&consumer);
     stage.act(|| settled(delivery.nack()))
 }
 
-fn release(stage: Stage) -> Infallible {
+fn release(stage: Stage) {
     let consumer = stage.consumer();
     let delivery = take(&consumer);
     stage.act(|| settled(delivery.release()))
 }
 
-fn reject(stage: Stage) -> Infallible {
+fn reject(stage: Stage) {
     let consumer = stage.consumer();
     let delivery = take(&consumer);
     stage.act(|| settled(delivery.reject("no")))
 }
 
-fn extend(stage: Stage) -> Infallible {
+fn extend(stage: Stage) {
     let consumer = stage.consumer();
     let mut delivery = take(&consumer);
     stage.act(|| match delivery.extend(Duration::from_secs(60)) {
@@ -244,53 +247,53 @@ fn extend(stage: Stage) -> Infallible {
     })
 }
 
-fn attach_producer(stage: Stage) -> Infallible {
+fn attach_producer(stage: Stage) {
     let queue = stage.queue();
     stage.act(|| done(build_producer(&queue, stage.role).map(drop)))
 }
 
-fn attach_consumer(stage: Stage) -> Infallible {
+fn attach_consumer(stage: Stage) {
     let queue = stage.queue();
     stage.act(|| done(build_consumer(&queue, stage.role, stage.lease).map(drop)))
 }
 
-fn open(stage: Stage) -> Infallible {
+fn open(stage: Stage) {
     stage.act(|| done(Store::open(stage.path).and_then(|store| store.queue(QUEUE)).map(drop)))
 }
 
-fn repair(stage: Stage) -> Infallible {
+fn repair(stage: Stage) {
     let store = stage.store();
     stage.act(|| done(store.repair()))
 }
 
-fn create_queue(stage: Stage) -> Infallible {
+fn create_queue(stage: Stage) {
     let store = stage.store();
     stage.act(|| done(Queue::options().capacity(1024).max_groups(2).create(&store, MADE)))
 }
 
-fn remove_queue(stage: Stage) -> Infallible {
+fn remove_queue(stage: Stage) {
     let store = stage.store();
     Queue::options().capacity(1024).max_groups(2).create(&store, MADE).expect("the victim makes a queue");
     stage.act(|| done(store.remove_queue(MADE, Removal::IfUnused)))
 }
 
-fn add_group(stage: Stage) -> Infallible {
+fn add_group(stage: Stage) {
     let queue = stage.queue();
     stage.act(|| done(queue.add_group(MADE, GroupOptions::default())))
 }
 
-fn remove_group(stage: Stage) -> Infallible {
+fn remove_group(stage: Stage) {
     let queue = stage.queue();
     queue.add_group(MADE, GroupOptions::default()).expect("the victim makes a group");
     stage.act(|| done(queue.remove_group(MADE, Removal::IfUnused)))
 }
 
-fn create_store(stage: Stage) -> Infallible {
+fn create_store(stage: Stage) {
     let path = other_store(stage.path);
     stage.act(|| done(Store::create(&path).map(drop)))
 }
 
-fn remove_store(stage: Stage) -> Infallible {
+fn remove_store(stage: Stage) {
     let path = other_store(stage.path);
     let store = Store::create(&path).expect("the victim makes a store");
     Queue::options().capacity(1024).max_groups(2).create(&store, MADE).expect("and a queue");
@@ -299,10 +302,10 @@ fn remove_store(stage: Stage) -> Infallible {
 }
 
 /// The name of queues and groups that victims make and remove.
-pub const MADE: &str = "made";
+pub(crate) const MADE: &str = "made";
 
 /// The store that victims make and remove.
-pub fn other_store(path: &Path) -> std::path::PathBuf {
+pub(crate) fn other_store(path: &Path) -> std::path::PathBuf {
     path.with_extension("other")
 }
 
@@ -311,18 +314,13 @@ const fn operation(
     role: Role,
     given: bool,
     expect: Expect,
-    victim: fn(Stage) -> Infallible,
+    victim: fn(Stage),
 ) -> Operation {
     Operation { name, role, given, expect, races: false, victim }
 }
 
 /// One that settles a lease, which may run out at the same time if others can have it.
-const fn settling(
-    name: &'static str,
-    role: Role,
-    expect: Expect,
-    victim: fn(Stage) -> Infallible,
-) -> Operation {
+const fn settling(name: &'static str, role: Role, expect: Expect, victim: fn(Stage)) -> Operation {
     let races = matches!(role, Role::Shared);
     Operation { name, role, given: true, expect, races, victim }
 }
@@ -334,7 +332,7 @@ const RELEASED: Expect = Expect::Back { failures_if_done: 0, untouched_if_killed
 use Role::{OnlyConsumer, OnlyProducer, Shared};
 
 /// What is done for every message.
-pub const FAST: [Operation; 19] = [
+pub(crate) const FAST: [Operation; 19] = [
     operation("publish", Shared, false, Expect::Published(1), publish),
     operation("publish_exclusive", OnlyProducer, false, Expect::Published(1), publish),
     operation("publish_large", Shared, false, Expect::Published(1), publish),
@@ -363,7 +361,7 @@ pub const FAST: [Operation; 19] = [
 ];
 
 /// What is done once in a while.
-pub const SLOW: [Operation; 12] = [
+pub(crate) const SLOW: [Operation; 12] = [
     operation("publish_first", Shared, false, Expect::Published(1), publish_first),
     operation("receive_and_sweep", Shared, true, RECEIVED, receive_and_sweep),
     operation("attach_producer_exclusive", OnlyProducer, false, Expect::Nothing, attach_producer),

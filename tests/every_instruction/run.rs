@@ -2,22 +2,25 @@
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use ringway::{GroupOptions, Lease, Queue, Removal, Store, StoreError};
+use ringway::Lease;
 use serde::Serialize;
 
 use super::board::{Board, Told};
-use super::operations::{Expect, FAST, MADE, Operation, Role, SLOW, Stage, other_store};
+use super::operations::{Expect, FAST, Operation, Role, SLOW, Stage};
+use super::remains;
 use super::scene::{Faults, Found, Scene, judge};
 use super::tracee::{Step, Trace, Victim, breakpoint, trace};
 
 /// How long the default run may take, all operations together, per worker.
-const SECONDS: f64 = 16.0;
+const SECONDS: f64 = 15.0;
+
+/// Points of an operation that are visited even if there is no time left.
+const VISITS_MIN: usize = 32;
 
 /// Instructions from which on an operation is traced only once.
 const LONG: usize = 5_000;
@@ -73,7 +76,7 @@ struct Run {
     serial: u64,
 }
 
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let listing = std::env::args().any(|arg| arg == "--list");
     if listing
@@ -178,9 +181,9 @@ impl Run {
         };
         self.line.instructions = trace.len();
         self.line.addresses = trace.distinct();
-        let points = points(&trace);
+        let points = trace.points();
         for (visit, point) in points.iter().copied().enumerate() {
-            if end.is_some_and(|end| Instant::now() >= end && visit >= 8) {
+            if end.is_some_and(|end| Instant::now() >= end && visit >= VISITS_MIN) {
                 break;
             }
             let mut fates = vec![Fate::Killed];
@@ -284,7 +287,7 @@ impl Run {
         self.scene.make_way(operation.role);
         if operation.expect == Expect::Recovered {
             self.scene.give(&messages[0])?;
-            leave_a_corpse(&self.scene.path, self.board)?;
+            remains::leave_a_corpse(&self.scene.path, self.board)?;
             self.board.clear();
         }
         let stage =
@@ -397,7 +400,7 @@ impl Run {
         done: bool,
         visit: usize,
     ) -> Result<Faults, String> {
-        let by_hand = visit % 16 != 0;
+        let by_hand = !visit.is_multiple_of(16);
         found.extend(self.scene.recover(by_hand)?);
         let enough = match self.operation.expect {
             Expect::Published(many) if done => many,
@@ -410,7 +413,7 @@ impl Run {
         let mut late = Vec::new();
         faults.wedged += u64::from(!self.scene.goes_on(&mut late)?);
         faults.phantom += late.len() as u64;
-        self.leftovers()?;
+        remains::can_be_used(self.operation.expect, &self.scene)?;
         for violation in self.scene.violations()? {
             eprintln!("EVERY_INSTRUCTION violation: {violation}");
             faults.violations += 1;
@@ -423,116 +426,5 @@ impl Run {
 
     fn judge(&self, messages: &[Vec<u8>], found: &[Found], done: bool) -> Faults {
         judge(self.operation.expect, messages, found, done)
-    }
-
-    /// What a killed maker or remover left can be used, or made anew, and removed; no temporary stays.
-    fn leftovers(&mut self) -> Result<(), String> {
-        let store = &self.scene.store;
-        match self.operation.expect {
-            Expect::Queue => {
-                try_queue(store).map_err(|error| format!("the queue that was left: {error}"))?;
-                store
-                    .remove_queue(MADE, Removal::IfUnused)
-                    .map_err(|error| format!("removing it: {error}"))?;
-            }
-            Expect::Group => {
-                let queue = &self.scene.queue;
-                match queue.add_group(MADE, GroupOptions::default()) {
-                    Ok(()) | Err(StoreError::AlreadyExists { .. }) => {}
-                    Err(error) => return Err(format!("adding the group: {error}")),
-                }
-                let consumer = queue.consumer(MADE).build();
-                drop(consumer.map_err(|error| format!("consuming from the group that was left: {error}"))?);
-                let removed = queue.remove_group(MADE, Removal::IfUnused);
-                removed.map_err(|error| format!("removing the group: {error}"))?;
-            }
-            Expect::Store => {
-                let path = other_store(&self.scene.path);
-                let store =
-                    Store::open_or_create(&path).map_err(|error| format!("the store left: {error}"))?;
-                try_queue(&store).map_err(|error| format!("a queue in the store left: {error}"))?;
-                store.repair().map_err(|error| format!("repairing the store left: {error}"))?;
-                no_temporaries(&path)?;
-                drop(store);
-                Store::remove(&path).map_err(|error| format!("removing the store left: {error}"))?;
-                if path.exists() {
-                    return Err("a removed store's directory is still there".to_owned());
-                }
-            }
-            _ => {}
-        }
-        self.scene.store.repair().map_err(|error| format!("repair: {error}"))?;
-        no_temporaries(&self.scene.path)
-    }
-}
-
-/// The points of an operation, in the order in which they are visited: behind its end; then every address the first time it is come to;
-/// then all the rest. Each part is spread out, however early it ends.
-fn points(trace: &Trace) -> Vec<usize> {
-    let (first, rest): (Vec<usize>, Vec<usize>) = (0..trace.len()).partition(|index| trace.is_first(*index));
-    let mut points = vec![trace.len()];
-    for part in [first, rest] {
-        let stride = coprime_stride(part.len());
-        points.extend((0..part.len()).map(|visit| part[visit * stride % part.len()]));
-    }
-    points
-}
-
-/// A number near the golden section of `points` that has no divisor in common with it.
-fn coprime_stride(points: usize) -> usize {
-    let near = (points as f64 * 0.618) as usize;
-    let gcd = |mut a: usize, mut b: usize| {
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    (near.max(1)..).find(|stride| gcd(*stride, points) == 1 || points == 0).unwrap_or(1)
-}
-
-/// A queue can be opened or made, and used.
-fn try_queue(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
-    let queue = Queue::options().capacity(1024).max_groups(2).open_or_create(store, MADE)?;
-    queue.producer().build()?.publish("x")?;
-    let consumer = queue.consumer("default").build()?;
-    let delivery = consumer.receive_timeout(Duration::from_secs(5))?.ok_or("nothing is received")?;
-    Ok(delivery.ack().map_err(|error| error.failure)?)
-}
-
-fn no_temporaries(store: &Path) -> Result<(), String> {
-    for dir in [store.to_path_buf(), store.join("queues")] {
-        for entry in std::fs::read_dir(&dir).map_err(|error| format!("list {}: {error}", dir.display()))? {
-            let name = entry.map_err(|error| error.to_string())?.file_name();
-            if name.to_string_lossy().starts_with(".new-") {
-                return Err(format!("{name:?} is still there after a repair"));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A process that dies with a lease on the message given, a position half published, and a temporary file.
-fn leave_a_corpse(path: &Path, board: Board) -> Result<(), String> {
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.map_err(|error| format!("fork: {error}"))? {
-        ForkResult::Child => {
-            // SAFETY: all processes of this test keep to the protocol.
-            let store =
-                unsafe { Store::options().trust_peers() }.open(path).expect("the corpse opens the store");
-            let queue = store.queue(super::operations::QUEUE).expect("the corpse opens the queue");
-            let consumer = queue.consumer("default").lease(Lease::UntilDeath).build().expect("a consumer");
-            let delivery = consumer.receive_timeout(Duration::from_secs(5)).expect("receive");
-            let producer = queue.producer().build().expect("a producer");
-            let loan = producer.loan(10).expect("a loan");
-            std::fs::write(path.join("queues/.new-1-corpse"), [0; 10]).expect("write");
-            board.tell(if delivery.is_some() { Told::Done } else { Told::Empty });
-            std::mem::forget((delivery, loan));
-            // SAFETY: ends the process without destructors.
-            unsafe { libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => {
-            waitpid(child, None).map_err(|error| format!("waitpid: {error}"))?;
-            if board.told() == Told::Done { Ok(()) } else { Err("the corpse got no message".to_owned()) }
-        }
     }
 }

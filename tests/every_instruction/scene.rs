@@ -18,12 +18,12 @@ const POLL: Duration = Duration::from_millis(1);
 const POLLS_MAX: u32 = 5_000;
 
 /// Who witnesses; dropped first, the directory last.
-pub struct Scene {
+pub(crate) struct Scene {
     producer: Option<Producer>,
     consumer: Option<Consumer>,
-    pub queue: Queue,
-    pub store: Store,
-    pub path: PathBuf,
+    pub(crate) queue: Queue,
+    pub(crate) store: Store,
+    pub(crate) path: PathBuf,
     /// Distinguishes the witness's own messages.
     serial: u64,
     _place: tempfile::TempDir,
@@ -31,29 +31,29 @@ pub struct Scene {
 
 /// What went wrong. All zeros if nothing did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Messages that were published, or not settled, and are not there.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Messages that nobody published, or that were settled.
-    pub phantom: u64,
+    pub(crate) phantom: u64,
     /// Messages that came more than once.
-    pub doubled: u64,
+    pub(crate) doubled: u64,
     /// Messages with a wrong count of failures or deliveries.
-    pub miscounted: u64,
+    pub(crate) miscounted: u64,
     /// Times that nothing went on.
-    pub wedged: u64,
+    pub(crate) wedged: u64,
     /// Operations that were refused, or told their caller something wrong.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// Broken invariants in the file.
-    pub violations: u64,
+    pub(crate) violations: u64,
 }
 
 impl Faults {
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         *self != Faults::default()
     }
 
-    pub fn add(&mut self, other: &Faults) {
+    pub(crate) fn add(&mut self, other: &Faults) {
         self.lost += other.lost;
         self.phantom += other.phantom;
         self.doubled += other.doubled;
@@ -66,15 +66,15 @@ impl Faults {
 
 /// A message that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    pub payload: Vec<u8>,
-    pub failures: u16,
-    pub attempt: u16,
-    pub dead: bool,
+pub(crate) struct Found {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) failures: u16,
+    pub(crate) attempt: u16,
+    pub(crate) dead: bool,
 }
 
 impl Scene {
-    pub fn new() -> Scene {
+    pub(crate) fn new() -> Scene {
         let base = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
         let place = tempfile::tempdir_in(base).expect("a directory for the store");
         let path = place.path().join("store");
@@ -95,7 +95,7 @@ impl Scene {
     }
 
     /// The witness takes its place beside a victim with this role, or leaves it.
-    pub fn make_way(&mut self, role: Role) {
+    pub(crate) fn make_way(&mut self, role: Role) {
         if role == Role::OnlyProducer {
             self.producer = None;
         }
@@ -122,19 +122,19 @@ impl Scene {
     }
 
     /// Publishes as the witness.
-    pub fn give(&mut self, payload: &[u8]) -> Result<(), String> {
+    pub(crate) fn give(&mut self, payload: &[u8]) -> Result<(), String> {
         let published = self.producer()?.publish(payload);
         published.map(|_| ()).map_err(|error| format!("the witness publishes: {error}"))
     }
 
     /// A message of the witness's own.
-    pub fn own_message(&mut self) -> Vec<u8> {
+    pub(crate) fn own_message(&mut self) -> Vec<u8> {
         self.serial += 1;
         format!("own {}", self.serial).into_bytes()
     }
 
     /// Goes on until the last position has this residue in its group of eight. The hints are moved at the end of a group.
-    pub fn align(&mut self, residue: u64) -> Result<(), String> {
+    pub(crate) fn align(&mut self, residue: u64) -> Result<(), String> {
         for _ in 0..16 {
             let payload = self.own_message();
             let receipt = self.producer()?.publish(&payload).map_err(|error| format!("align: {error}"))?;
@@ -157,7 +157,7 @@ impl Scene {
     }
 
     /// Receives and acks a message if there is one within a poll.
-    pub fn take(&mut self) -> Result<Option<Found>, String> {
+    pub(crate) fn take(&mut self) -> Result<Option<Found>, String> {
         let consumer = self.consumer()?;
         let received = consumer.receive_timeout(POLL);
         let Some(delivery) = received.map_err(|error| format!("the witness receives: {error}"))? else {
@@ -174,14 +174,14 @@ impl Scene {
     }
 
     /// Whether a message goes through, while a victim may be paused. What comes before it is kept in `found`.
-    pub fn goes_on(&mut self, found: &mut Vec<Found>) -> Result<bool, String> {
+    pub(crate) fn goes_on(&mut self, found: &mut Vec<Found>) -> Result<bool, String> {
         let payload = self.own_message();
         self.give(&payload)?;
         self.comes(&payload, found)
     }
 
     /// Whether this message comes.
-    pub fn comes(&mut self, payload: &[u8], found: &mut Vec<Found>) -> Result<bool, String> {
+    pub(crate) fn comes(&mut self, payload: &[u8], found: &mut Vec<Found>) -> Result<bool, String> {
         while let Some(next) = self.next()? {
             if next.payload == payload {
                 return Ok(true);
@@ -192,13 +192,13 @@ impl Scene {
     }
 
     /// Whether no message of the default group is on its way or in somebody's hands.
-    pub fn is_empty(&self) -> Result<bool, String> {
+    pub(crate) fn is_empty(&self) -> Result<bool, String> {
         let groups = self.queue.groups().map_err(|error| format!("groups: {error}"))?;
         Ok(groups.iter().filter(|group| group.name == "default").all(|group| group.leased + group.depth == 0))
     }
 
     /// Waits until the dead are recovered: by receiving, as any consumer would, or by `repair`.
-    pub fn recover(&mut self, by_hand: bool) -> Result<Vec<Found>, String> {
+    pub(crate) fn recover(&mut self, by_hand: bool) -> Result<Vec<Found>, String> {
         let mut found = Vec::new();
         if by_hand {
             self.store.repair().map_err(|error| format!("repair: {error}"))?;
@@ -215,7 +215,7 @@ impl Scene {
     }
 
     /// All messages that are there; waits until `enough` are, if that many have to come.
-    pub fn drain(&mut self, mut found: Vec<Found>, enough: usize) -> Result<Vec<Found>, String> {
+    pub(crate) fn drain(&mut self, mut found: Vec<Found>, enough: usize) -> Result<Vec<Found>, String> {
         for _ in 0..POLLS_MAX {
             found.extend(self.bury()?);
             if found.len() >= enough && self.is_empty()? {
@@ -247,7 +247,7 @@ impl Scene {
     }
 
     /// Broken invariants in the file.
-    pub fn violations(&self) -> Result<Vec<String>, String> {
+    pub(crate) fn violations(&self) -> Result<Vec<String>, String> {
         let report = self.queue.verify().map_err(|error| format!("verify: {error}"))?;
         Ok(report
             .violations
@@ -258,7 +258,7 @@ impl Scene {
 }
 
 /// Compares what is there with what may be. `done`: the operation returned to its caller.
-pub fn judge(expect: Expect, messages: &[Vec<u8>], found: &[Found], done: bool) -> Faults {
+pub(crate) fn judge(expect: Expect, messages: &[Vec<u8>], found: &[Found], done: bool) -> Faults {
     let mut faults = Faults::default();
     let mut times = vec![0_u64; messages.len()];
     for one in found {

@@ -27,28 +27,28 @@ const HIT_COST: usize = 4;
 
 /// Stops the calling process in front of its tracer.
 #[inline(always)]
-pub fn breakpoint() {
+pub(crate) fn breakpoint() {
     // SAFETY: a trap that the tracer swallows; it changes nothing in this process.
     unsafe { std::arch::asm!("int3", options(nostack)) };
 }
 
 /// A traced child.
 #[derive(Debug)]
-pub struct Victim {
+pub(crate) struct Victim {
     pid: Pid,
 }
 
 /// Whether the operation is still going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     Inside,
     /// The second breakpoint was reached.
     Over,
 }
 
 impl Victim {
-    /// Forks a child that runs `body` and stops at its first breakpoint. `body` never returns.
-    pub fn start(body: impl FnOnce() -> std::convert::Infallible) -> Result<Victim, String> {
+    /// Forks a child that runs `body` and stops at its first breakpoint. `body` need not return.
+    pub(crate) fn start(body: impl FnOnce()) -> Result<Victim, String> {
         // SAFETY: this program has one thread, so the child has a whole heap and no lock is held by somebody who is not there.
         match unsafe { fork() }.map_err(|error| format!("fork: {error}"))? {
             ForkResult::Child => {
@@ -57,7 +57,9 @@ impl Victim {
                     // SAFETY: ends the child, which has nothing to tidy up.
                     unsafe { libc::_exit(3) };
                 }
-                match body() {}
+                body();
+                // SAFETY: as above.
+                unsafe { libc::_exit(4) };
             }
             ForkResult::Parent { child } => {
                 let victim = Victim { pid: child };
@@ -77,7 +79,7 @@ impl Victim {
     }
 
     /// The address of the next instruction.
-    pub fn at(&self) -> Result<u64, String> {
+    pub(crate) fn at(&self) -> Result<u64, String> {
         let rip = ptrace::read_user(self.pid, RIP as ptrace::AddressType);
         rip.map(|rip| rip as u64).map_err(|error| format!("peek rip: {error}"))
     }
@@ -96,7 +98,7 @@ impl Victim {
     }
 
     /// `steps` instructions, or up to the end of the operation. `over` tells whether it is.
-    pub fn steps(&self, steps: usize, over: &dyn Fn() -> bool) -> Result<Step, String> {
+    pub(crate) fn steps(&self, steps: usize, over: &dyn Fn() -> bool) -> Result<Step, String> {
         for _ in 0..steps {
             if over() {
                 return Ok(Step::Over);
@@ -107,7 +109,7 @@ impl Victim {
     }
 
     /// Lets it run to its next own breakpoint.
-    pub fn run_on(&self) -> Result<(), String> {
+    pub(crate) fn run_on(&self) -> Result<(), String> {
         ptrace::cont(self.pid, None).map_err(|error| format!("cont: {error}"))?;
         self.expect_trap()
     }
@@ -142,7 +144,7 @@ impl Victim {
     }
 
     /// SIGKILL; returns when it is no more.
-    pub fn kill(self) -> Result<(), String> {
+    pub(crate) fn kill(self) -> Result<(), String> {
         kill(self.pid, Signal::SIGKILL).map_err(|error| format!("kill: {error}"))?;
         loop {
             match self.wait()? {
@@ -155,7 +157,7 @@ impl Victim {
 
 /// The instructions of one run of an operation.
 #[derive(Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// Their addresses.
     addresses: Vec<u64>,
     /// For each of them, the how-manieth time its address is met, from 1.
@@ -163,7 +165,7 @@ pub struct Trace {
 }
 
 /// Single-steps a victim that stands at its operation to the end.
-pub fn trace(victim: &Victim, over: &dyn Fn() -> bool) -> Result<Trace, String> {
+pub(crate) fn trace(victim: &Victim, over: &dyn Fn() -> bool) -> Result<Trace, String> {
     let mut trace = Trace { addresses: Vec::new(), times: Vec::new() };
     let mut met = HashMap::new();
     while !over() {
@@ -181,25 +183,43 @@ pub fn trace(victim: &Victim, over: &dyn Fn() -> bool) -> Result<Trace, String> 
 
 impl Trace {
     /// Instructions.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.addresses.len()
     }
 
     /// Distinct addresses.
-    pub fn distinct(&self) -> usize {
+    pub(crate) fn distinct(&self) -> usize {
         self.times.iter().filter(|times| **times == 1).count()
     }
 
     /// Whether the instruction with this index is the first one at its address.
-    pub fn is_first(&self, index: usize) -> bool {
+    fn is_first(&self, index: usize) -> bool {
         self.times[index] == 1
+    }
+
+    /// The points of the operation, in the order in which they are visited: behind its end; then every address the first time it is come
+    /// to; then all the rest. Each part is spread out, however early it ends.
+    pub(crate) fn points(&self) -> Vec<usize> {
+        let (first, rest): (Vec<usize>, Vec<usize>) =
+            (0..self.len()).partition(|index| self.is_first(*index));
+        let mut points = vec![self.len()];
+        for part in [first, rest] {
+            let stride = coprime_stride(part.len());
+            points.extend((0..part.len()).map(|visit| part[visit * stride % part.len()]));
+        }
+        points
     }
 
     /// Takes a victim that stands at its operation `steps` instructions into it.
     ///
     /// An operation may take another way than the traced one (another time of day is enough). If it ends
     /// before the breakpoint is met, the answer is `Over`.
-    pub fn lead(&self, victim: &Victim, steps: usize, over: &dyn Fn() -> bool) -> Result<Step, String> {
+    pub(crate) fn lead(
+        &self,
+        victim: &Victim,
+        steps: usize,
+        over: &dyn Fn() -> bool,
+    ) -> Result<Step, String> {
         let (start, hits) = self.way_to(steps.min(self.len() - 1));
         if hits != 0 && victim.run_to(self.addresses[start], hits)? == Step::Over {
             return Ok(Step::Over);
@@ -224,4 +244,16 @@ impl Trace {
         }
         best
     }
+}
+
+/// A number near the golden section of `points` that has no divisor in common with it.
+fn coprime_stride(points: usize) -> usize {
+    let near = (points as f64 * 0.618) as usize;
+    let gcd = |mut a: usize, mut b: usize| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (near.max(1)..).find(|stride| gcd(*stride, points) == 1 || points == 0).unwrap_or(1)
 }
