@@ -41,7 +41,7 @@ fn one_to_one() {
     let config = Config::new("1 x 1, 3 messages, crash and restart of each");
     holds(&config.with(producer(3)).with(relaxed()).with_recovery(1, 1));
     let config = Config::new("1 x 1, 2 messages, two crashes, two restarts");
-    holds(&config.with(producer(2)).with(relaxed()).with_recovery(2, 2));
+    holds_in_full(&config.with(producer(2)).with(relaxed()).with_recovery(2, 2));
     let config = Config { skips: 3, ..Config::new("1 x 1, 3 messages, crash, counts 3 skips") };
     holds_in_full(&config.with(producer(3)).with(relaxed()).with_recovery(2, 2));
 }
@@ -191,20 +191,16 @@ fn lap_wraps() {
 
 #[test]
 fn birth() {
-    let config = Config { groups: 2, ..Config::new("a group is born, 2 slots, 3 messages") };
-    holds(
-        &config
-            .with(producer(3))
-            .with(relaxed())
-            .with(Consumer { sweeps: false, ..Consumer::exclusive(1) })
-            .with(Role::Birth { group: 1 }),
-    );
-    let config = Config { groups: 2, slots: 4, ..Config::new("a group is born, 4 slots, 3 messages") };
-    holds(
-        &config
-            .with(producer(3))
-            .with(relaxed())
-            .with(Consumer { sweeps: false, ..Consumer::exclusive(1) })
-            .with(Role::Birth { group: 1 }),
-    );
+    let of_group_1 = Consumer { sweeps: false, ..Consumer::exclusive(1) };
+    let born = |name, slots, messages| {
+        let config = Config { groups: 2, slots, ..Config::new(name) }.with(producer(messages));
+        let consumer = Consumer { sweeps: false, ..ordered() };
+        config.with(consumer).with(of_group_1.clone()).with(Role::Birth { group: 1 })
+    };
+    holds(&born("a group is born, 2 slots, 3 messages", 2, 3));
+    holds(&born("a group is born, 4 slots, 4 messages", 4, 4));
+    holds_in_full(&born("a group is born, 4 slots, 7 messages", 4, 7));
+    let config = Config { groups: 2, ..Config::new("a group is born, relaxed, 2 slots, 3 messages") };
+    let config = config.with(producer(3)).with(relaxed()).with(of_group_1);
+    holds_in_full(&config.with(Role::Birth { group: 1 }));
 }

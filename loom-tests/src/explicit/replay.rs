@@ -91,10 +91,10 @@ impl<'a, const SKIPS: u32> Replay<'a, SKIPS> {
     }
 
     fn access(&self, spot: Spot, access: Access) -> u64 {
-        if access == Access::Load {
-            if let Some(value) = self.config.constant(spot) {
-                return value;
-            }
+        if access == Access::Load
+            && let Some(value) = self.config.constant(spot)
+        {
+            return value;
         }
         let used = self.used.get();
         if let Some(&result) = self.log.get(used) {

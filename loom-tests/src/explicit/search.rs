@@ -343,10 +343,11 @@ pub fn make(config: &Config, automaton: &mut Automaton, state: &State, step: Mov
 /// Two recoverers of one process are the same by exchange.
 fn sort_recoverers(config: &Config, state: &mut State) {
     for (process, pair) in config.specs.windows(2).enumerate() {
-        if let (Role::Recoverer { of: one }, Role::Recoverer { of: other }) = (&pair[0].role, &pair[1].role) {
-            if one == other && state.processes[process] > state.processes[process + 1] {
-                state.processes.swap(process, process + 1);
-            }
+        if let (Role::Recoverer { of: one }, Role::Recoverer { of: other }) = (&pair[0].role, &pair[1].role)
+            && one == other
+            && state.processes[process] > state.processes[process + 1]
+        {
+            state.processes.swap(process, process + 1);
         }
     }
 }
