@@ -7,3 +7,4 @@
 //! Neither touches private details of `ringway::ring`: a process is moved by calling the shipping functions.
 
 pub mod explicit;
+pub mod modelled;

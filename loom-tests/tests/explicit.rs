@@ -41,7 +41,7 @@ fn one_to_one() {
     let config = Config::new("1 x 1, 3 messages, crash and restart of each");
     holds(&config.with(producer(3)).with(relaxed()).with_recovery(1, 1));
     let config = Config::new("1 x 1, 2 messages, two crashes, two restarts");
-    holds(&config.with(producer(2)).with(relaxed()).with_recovery(2, 2));
+    holds_in_full(&config.with(producer(2)).with(relaxed()).with_recovery(2, 2));
     let config = Config { skips: 3, ..Config::new("1 x 1, 3 messages, crash, counts 3 skips") };
     holds_in_full(&config.with(producer(3)).with(relaxed()).with_recovery(2, 2));
 }
@@ -78,7 +78,7 @@ fn one_to_two_ordered() {
     holds(&config.with(producer(2)).with(ordered()).with(ordered()));
     let settles = Consumer { settles: &[Settle::Release], ..ordered() };
     let config = Config { refusals: 1, ..Config::new("1 x 2, ordered, 3 messages, refusal") };
-    holds(&config.with(producer(3)).with(settles.clone()).with(settles));
+    holds_in_full(&config.with(producer(3)).with(settles.clone()).with(settles));
 }
 
 #[test]
@@ -105,9 +105,11 @@ fn refusals() {
     let config = Config { refusals: 2, ..Config::new("1 x 1, 2 messages, 2 refusals, crash and restart") };
     holds(&config.with(producer(2)).with(settles(relaxed())).with_recovery(1, 1));
     let config = Config { refusals: 1, ..Config::new("1 x 2, 1 message, refusal, crash") };
-    holds(&config.with(producer(1)).with(settles(relaxed())).with(settles(relaxed())).with_recovery(1, 0));
+    holds_in_full(
+        &config.with(producer(1)).with(settles(relaxed())).with(settles(relaxed())).with_recovery(1, 0),
+    );
     let config = Config { refusals: 1, ..Config::new("1 x 2, 2 messages, refusal") };
-    holds(&config.with(producer(2)).with(settles(relaxed())).with(settles(relaxed())));
+    holds_in_full(&config.with(producer(2)).with(settles(relaxed())).with(settles(relaxed())));
     let config =
         Config { refusals: 1, limit: 1, ..Config::new("1 x 1, 2 messages, dead and revived, crash") };
     holds(
@@ -142,15 +144,43 @@ fn marks_suffice() {
     holds(&config.with(producer(1)).with(settles.clone()).with(settles));
 }
 
+/// Timed leases with a sweeper of their own: expiry against ack, nack and extend, while the holder lives.
 #[test]
 fn timed_leases() {
     let both = Consumer { settles: &[Settle::Nack, Settle::Extend], ..timed() };
-    let config =
-        Config { refusals: 1, ticks: 2, delay: 1, ..Config::new("1 x 1 timed, 1 message, 1 refusal") };
+    let config = Config { refusals: 1, ticks: 2, delay: 1, ..Config::new("1 x 1 timed, 1 message, refusal") };
     holds(&config.with(producer(1)).with(both.clone()).with(Role::Sweeper { group: 0 }));
+    let config = Config { ticks: 1, ..Config::new("1 x 1 timed, 1 message, crash") };
+    holds(
+        &config
+            .with(producer(1))
+            .with(timed())
+            .with_recovery(1, 1)
+            .with(Role::Sweeper { group: 0 })
+            .immortal(),
+    );
+    let config = Config { refusals: 1, ticks: 2, ..Config::new("1 x 2 timed, 1 message, 2 ticks, refusal") };
     let quiet = Consumer { sweeps: false, ..both };
-    let config = Config { refusals: 1, ticks: 2, ..Config::new("1 x 2 timed, 1 message, 1 refusal") };
-    holds(&config.with(producer(1)).with(quiet.clone()).with(quiet).with(Role::Sweeper { group: 0 }));
+    holds_in_full(&config.with(producer(1)).with(quiet.clone()).with(quiet).with(Role::Sweeper { group: 0 }));
+}
+
+#[test]
+fn timed_and_until_death() {
+    let quiet = Consumer { sweeps: false, timed: true, ..ordered() };
+    let until_death = Consumer { timed: false, settles: &[Settle::Nack], ..quiet.clone() };
+    let pair = |name, timed: &Consumer, until_death: &Consumer| {
+        let config = Config { refusals: 1, ticks: 1, ..Config::new(name) };
+        config.with(producer(1)).with(timed.clone()).with(until_death.clone())
+    };
+    let sweeps = Consumer { sweeps: true, ..until_death.clone() };
+    let config = pair("1 x 1 timed + 1 until death that sweeps, nack", &quiet, &sweeps);
+    // With the one that sweeps paused, nobody would.
+    holds(&Config { pauses: false, ..config });
+    let sweeper = Role::Sweeper { group: 0 };
+    holds_in_full(&pair("1 x 1 timed + 1 until death, nack", &quiet, &until_death).with(sweeper.clone()));
+    let quiet = Consumer { ordered: false, settles: &[Settle::Nack], ..quiet };
+    let until_death = Consumer { ordered: false, ..until_death };
+    holds_in_full(&pair("1 x 1 timed + 1 until death, relaxed, nack", &quiet, &until_death).with(sweeper));
 }
 
 #[test]
@@ -161,20 +191,16 @@ fn lap_wraps() {
 
 #[test]
 fn birth() {
-    let config = Config { groups: 2, ..Config::new("a group is born, 2 slots, 3 messages") };
-    holds(
-        &config
-            .with(producer(3))
-            .with(relaxed())
-            .with(Consumer { sweeps: false, ..Consumer::exclusive(1) })
-            .with(Role::Birth { group: 1 }),
-    );
-    let config = Config { groups: 2, slots: 4, ..Config::new("a group is born, 4 slots, 3 messages") };
-    holds(
-        &config
-            .with(producer(3))
-            .with(relaxed())
-            .with(Consumer { sweeps: false, ..Consumer::exclusive(1) })
-            .with(Role::Birth { group: 1 }),
-    );
+    let of_group_1 = Consumer { sweeps: false, ..Consumer::exclusive(1) };
+    let born = |name, slots, messages| {
+        let config = Config { groups: 2, slots, ..Config::new(name) }.with(producer(messages));
+        let consumer = Consumer { sweeps: false, ..ordered() };
+        config.with(consumer).with(of_group_1.clone()).with(Role::Birth { group: 1 })
+    };
+    holds(&born("a group is born, 2 slots, 3 messages", 2, 3));
+    holds(&born("a group is born, 4 slots, 4 messages", 4, 4));
+    holds_in_full(&born("a group is born, 4 slots, 7 messages", 4, 7));
+    let config = Config { groups: 2, ..Config::new("a group is born, relaxed, 2 slots, 3 messages") };
+    let config = config.with(producer(3)).with(relaxed()).with(of_group_1);
+    holds_in_full(&config.with(Role::Birth { group: 1 }));
 }

@@ -24,8 +24,12 @@ impl Held {
         settle::begin(mapped, group, self.position, self.lease, self.attempts, deadline_ms);
     }
 
-    /// Whether the lease still stands.
+    /// Whether the lease still stands, and with it what was copied before.
+    ///
+    /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy mean that the end of the lease is
+    /// seen here. (The Acquire of the load alone orders what comes after it, not the copy.)
     pub(crate) fn stands(&self, mapped: &Mapped, group: u8) -> bool {
+        fence(Acquire);
         settle::is_held(mapped, group, self.position, self.lease)
     }
 

@@ -67,6 +67,11 @@ impl Automaton {
         &self.nodes[at as usize]
     }
 
+    /// Whether it is in front of an operation's first access.
+    pub fn is_start(&self, at: At) -> bool {
+        self.node(at).log.is_empty()
+    }
+
     /// Whether it stands between two rounds of its program: a consumer that looks for something, a producer that claims.
     pub fn is_idle(&self, at: At) -> bool {
         let node = self.node(at);

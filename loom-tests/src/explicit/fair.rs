@@ -82,7 +82,6 @@ fn run_on(
             state.ghost.now += 1;
         }
     }
-    let rules = Rules { config, automaton };
     match left(config, automaton, &state, active) {
         None => Ok(()),
         Some(left) => {

@@ -91,10 +91,10 @@ impl<'a, const SKIPS: u32> Replay<'a, SKIPS> {
     }
 
     fn access(&self, spot: Spot, access: Access) -> u64 {
-        if access == Access::Load {
-            if let Some(value) = self.config.constant(spot) {
-                return value;
-            }
+        if access == Access::Load
+            && let Some(value) = self.config.constant(spot)
+        {
+            return value;
         }
         let used = self.used.get();
         if let Some(&result) = self.log.get(used) {
@@ -138,7 +138,12 @@ impl<const SKIPS: u32> Memory for Replay<'_, SKIPS> {
             // A writer that is still at it looks finished to a producer.
             Place::Seq(slot) if self.producer && self.mutant(Mutant::UnfinishedLooksFinished) => {
                 let claim = ringway::ring::Claim::from_bits(self.ring(Place::Claim(slot), Access::Load));
-                claim.real_lap(SKIPS).map_or(value, |lap| ringway::ring::Seq::void(lap).bits())
+                match claim.real_lap(SKIPS) {
+                    Some(lap) if ringway::ring::Seq::from_bits(value).lap() != lap => {
+                        ringway::ring::Seq::void(lap).bits()
+                    }
+                    _ => value,
+                }
             }
             // Where the groups stand is not looked at.
             Place::Start(_) if self.producer && self.mutant(Mutant::StartIgnored) => u64::MAX,
@@ -148,6 +153,7 @@ impl<const SKIPS: u32> Memory for Replay<'_, SKIPS> {
 
     fn store(&self, place: Place, value: u64, _: Ordering) {
         if matches!(place, Place::Seq(_)) && self.mutant(Mutant::FinishForgotten) {
+            self.ring(place, Access::Load);
             return;
         }
         self.ring(place, Access::Store(value));

@@ -288,10 +288,11 @@ impl Rules<'_> {
             return Ok(());
         }
         let owner = self.process_of(old.owner());
-        if let (Role::Recoverer { of }, Some(owner)) = (&spec.role, owner) {
-            if usize::from(*of) == owner && state.ghost.lives[owner] != Life::Alive {
-                return Ok(());
-            }
+        if let (Role::Recoverer { of }, Some(owner)) = (&spec.role, owner)
+            && usize::from(*of) == owner
+            && state.ghost.lives[owner] != Life::Alive
+        {
+            return Ok(());
         }
         let wrong = |why: &str| Err(format!("group {group} slot {slot}: {why}: {old:?} became {new:?}"));
         if old.state() != LeaseState::Timed {

@@ -268,7 +268,8 @@ impl Local {
         })
     }
 
-    fn uses_clock(&self) -> bool {
+    /// Whether the operation it stands at is given the time.
+    pub fn uses_clock(&self) -> bool {
         matches!(
             self.pc,
             Pc::Returned | Pc::Sweep(_) | Pc::Begin | Pc::Settle(_) | Pc::Return(..) | Pc::Revive(_)

@@ -242,21 +242,34 @@ pub fn moves_from(config: &Config, automaton: &mut Automaton, state: &State, mov
 /// - The payload is written under a claim, or read under a lease until death. `rules` sees to it that nobody else then
 ///   touches it, at the claim and at the lease.
 ///
-/// Where the clock goes on, the end of an operation reads it, so no step is private.
-fn private_step(config: &Config, automaton: &Automaton, state: &State) -> Option<u8> {
-    if config.ticks > 0 || config.mutant.is_some() {
+/// Not if what follows reads the clock: that may go on first.
+fn private_step(config: &Config, automaton: &mut Automaton, state: &State) -> Option<u8> {
+    if config.mutant.is_some() {
         return None;
     }
-    (0..config.specs.len()).map(|process| process as u8).find(|&process| {
-        match state.processes[process as usize] {
-            NOT_STARTED | VANISHED => false,
-            at => automaton.node(at).op.is_some_and(|op| match (op.spot, op.access) {
-                (Spot::Payload(_), _) => true,
-                (Spot::Ring(place), Access::Load) => config.writer(place) == Some(process),
-                _ => false,
-            }),
+    (0..config.specs.len() as u8).find(|&process| {
+        let at = state.processes[process as usize];
+        if at == NOT_STARTED || at == VANISHED {
+            return false;
         }
+        let Some(op) = automaton.node(at).op else { return false };
+        let private = match (op.spot, op.access) {
+            (Spot::Payload(_), _) => true,
+            (Spot::Ring(place), Access::Load) => config.writer(place) == Some(process),
+            _ => false,
+        };
+        private && (config.ticks == 0 || !reads_clock(config, automaton, state, at))
     })
+}
+
+/// Whether the operation after this access begins with a look at the clock.
+fn reads_clock(config: &Config, automaton: &mut Automaton, state: &State, at: At) -> bool {
+    let node = automaton.node(at);
+    let Some(op) = node.op else { return false };
+    let result = result(op.access, state.words[node.index as usize]);
+    let all: Vec<At> =
+        automaton.next(config, at, result, state.ghost.now.into()).iter().map(|next| next.at).collect();
+    all.into_iter().any(|next| automaton.is_start(next) && automaton.node(next).local.uses_clock())
 }
 
 /// Whether a process that has not run yet may.
@@ -330,10 +343,11 @@ pub fn make(config: &Config, automaton: &mut Automaton, state: &State, step: Mov
 /// Two recoverers of one process are the same by exchange.
 fn sort_recoverers(config: &Config, state: &mut State) {
     for (process, pair) in config.specs.windows(2).enumerate() {
-        if let (Role::Recoverer { of: one }, Role::Recoverer { of: other }) = (&pair[0].role, &pair[1].role) {
-            if one == other && state.processes[process] > state.processes[process + 1] {
-                state.processes.swap(process, process + 1);
-            }
+        if let (Role::Recoverer { of: one }, Role::Recoverer { of: other }) = (&pair[0].role, &pair[1].role)
+            && one == other
+            && state.processes[process] > state.processes[process + 1]
+        {
+            state.processes.swap(process, process + 1);
         }
     }
 }

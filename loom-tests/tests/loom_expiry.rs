@@ -1,0 +1,151 @@
+//! Deadlines: a lease is settled by its holder or ended by the sweep, never both; and what a timed holder copied counts only if
+//! its lease stands after.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU64, fence};
+use loom_tests::modelled::{Fault, Modelled, check, must_fail, owner, publish, receive};
+use ringway::ring::{Found, Lease, Leased, Publisher, Subscriber, repair, settle};
+
+/// A message under a lease whose deadline is over at 5.
+fn leased(fault: Option<Fault>) -> (Arc<Modelled>, Publisher, Leased) {
+    let memory = Modelled::new(2, fault);
+    let mut publisher = Publisher::new(&*memory, owner(1), false);
+    let mut subscriber = Subscriber::new(&*memory, 0, owner(2), false, true);
+    publish(&memory, &mut publisher, 71).expect("an empty ring has room");
+    let leased = receive(&memory, &mut subscriber).expect("it is there");
+    settle::begin(&*memory, 0, leased.position, leased.lease, 1, 5);
+    (memory, publisher, leased)
+}
+
+fn again(lease: Lease) -> settle::Return {
+    settle::Return::Retry { due_ms: 5, failures: lease.failures() + 1 }
+}
+
+/// What the sweep of the message's slot does at a time.
+fn sweep(memory: &Modelled, now_ms: u64) -> u64 {
+    repair::sweep(memory, 0, 0..1, now_ms, 0, again).expired
+}
+
+/// Whether the message can be had again.
+fn is_back(memory: &Modelled) -> bool {
+    let mut subscriber = Subscriber::new(memory, 0, owner(4), false, true);
+    matches!(subscriber.next_returned(memory, 9, false), Found::Message(_))
+}
+
+fn against_settle(fault: Option<Fault>, nack: bool) {
+    let (memory, _, leased) = leased(fault);
+    let shared = memory.clone();
+    let holder = loom::thread::spawn(move || {
+        if nack {
+            settle::give_back(&*shared, 0, leased.position, leased.lease, again(leased.lease)).is_ok()
+        } else {
+            settle::ack(&*shared, 0, leased.position, leased.lease, false).is_ok()
+        }
+    });
+    let shared = memory.clone();
+    let sweeper = loom::thread::spawn(move || sweep(&shared, 5) == 1);
+    let (settled, expired) = (holder.join().expect("it ends"), sweeper.join().expect("it ends"));
+    assert!(!(settled && expired), "settled and expired");
+    if nack {
+        // Neither may have come through; then a later sweep does it.
+        assert!(settled || expired || sweep(&memory, 6) == 1);
+        assert!(is_back(&memory), "given back, and there");
+    } else {
+        assert!(settled || expired, "neither settled nor expired");
+        assert_eq!(is_back(&memory), expired);
+    }
+}
+
+fn against_extend(fault: Option<Fault>) {
+    let (memory, _, leased) = leased(fault);
+    let shared = memory.clone();
+    let holder =
+        loom::thread::spawn(move || settle::extend(&*shared, 0, leased.position, leased.lease, 8).is_ok());
+    let shared = memory.clone();
+    let sweeper = loom::thread::spawn(move || sweep(&shared, 5) == 1);
+    let (extended, expired) = (holder.join().expect("it ends"), sweeper.join().expect("it ends"));
+    assert!(!(extended && expired), "extended and expired before the new deadline");
+    assert!(extended || expired, "neither extended nor expired");
+    if extended {
+        assert_eq!(sweep(&memory, 7), 0, "expired before the new deadline");
+        assert_eq!(sweep(&memory, 8), 1);
+    }
+}
+
+/// A holder copies a payload byte by byte (atomics, as it may be overwritten meanwhile) and then looks whether its lease stands,
+/// while it expires, another acks the message, and a producer takes the slot.
+fn copy(reader_fence: bool, writer_fence: bool) {
+    let (memory, mut publisher, leased) = leased(None);
+    let bytes = Arc::new(AtomicU64::new(71));
+    publish(&memory, &mut publisher, 72).expect("the other slot");
+    let shared = memory.clone();
+    let source = bytes.clone();
+    let holder = loom::thread::spawn(move || {
+        let copy = source.load(Relaxed);
+        if reader_fence {
+            fence(Acquire);
+        }
+        if settle::is_held(&*shared, 0, leased.position, leased.lease) {
+            assert_eq!(copy, 71, "the lease stands, but the copy is of a later message");
+        }
+    });
+    let others = loom::thread::spawn(move || {
+        assert_eq!(sweep(&memory, 5), 1);
+        let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, false);
+        let Found::Message(again) = subscriber.next_returned(&*memory, 5, false) else {
+            panic!("it is back")
+        };
+        settle::ack(&*memory, 0, again.position, again.lease, false).expect("it is held");
+        let position = publisher.claim(&*memory).expect("the slot is free");
+        assert_eq!(position % 2, leased.position % 2);
+        if writer_fence {
+            fence(Release);
+        }
+        bytes.store(73, Relaxed);
+        publisher.finish(&*memory, position, 8);
+    });
+    holder.join().expect("it ends");
+    others.join().expect("it ends");
+}
+
+#[test]
+fn expiry_against_ack() {
+    check("expiry against ack", 3, || against_settle(None, false));
+}
+
+#[test]
+fn expiry_against_nack() {
+    check("expiry against nack", 3, || against_settle(None, true));
+}
+
+#[test]
+fn expiry_against_extend() {
+    check("expiry against extend", 3, || against_extend(None));
+}
+
+#[test]
+fn copy_of_a_timed_lease() {
+    check("copy under a timed lease", 3, || copy(true, true));
+}
+
+#[test]
+fn lease_torn() {
+    must_fail("expiry against ack, lease torn", 3, || against_settle(Some(Fault::LeaseTorn), false));
+}
+
+#[test]
+fn due_ignored() {
+    must_fail("expiry against extend, due ignored", 3, || against_extend(Some(Fault::DueIgnored)));
+}
+
+#[test]
+fn copy_without_the_readers_fence() {
+    must_fail("copy under a timed lease, no fence of the reader", 3, || copy(false, true));
+}
+
+#[test]
+fn copy_without_the_writers_fence() {
+    must_fail("copy under a timed lease, no fence of the writer", 3, || copy(true, false));
+}
