@@ -66,8 +66,12 @@ fn exclusive() {
 #[test]
 fn one_to_two() {
     holds(&Config::new("1 x 2, 2 messages").with(producer(2)).with(relaxed()).with(relaxed()));
-    let config = Config::new("1 x 2, 1 message, crash and restart of each");
-    holds(&config.with(producer(1)).with(relaxed()).with(relaxed()).with_recovery(1, 1));
+    let crash = |name, crashes, restarts| {
+        let config = Config::new(name).with(producer(1)).with(relaxed()).with(relaxed());
+        config.with_recovery(crashes, restarts)
+    };
+    holds(&crash("1 x 2, 1 message, crash of each", 1, 0));
+    holds_in_full(&crash("1 x 2, 1 message, crash and restart of each", 1, 1));
     let config = Config::new("1 x 2, 3 messages");
     holds_in_full(&config.with(producer(3)).with(relaxed()).with(relaxed()));
 }
@@ -94,9 +98,12 @@ fn two_to_one() {
 fn two_groups() {
     let config = Config { groups: 2, active: 3, ..Config::new("1 x 1 in each of 2 groups, 3 messages") };
     holds(&config.with(producer(3)).with(relaxed()).with(Consumer::exclusive(1)));
-    let config =
-        Config { groups: 2, active: 3, ..Config::new("1 x 1 in each of 2 groups, 2 messages, crash") };
-    holds(&config.with(producer(2)).with(relaxed()).with(Consumer::exclusive(1)).with_recovery(1, 1));
+    let crash = |name, messages| {
+        let config = Config { groups: 2, active: 3, ..Config::new(name) }.with(producer(messages));
+        config.with(relaxed()).with(Consumer::exclusive(1)).with_recovery(1, 1)
+    };
+    holds(&crash("1 x 1 in each of 2 groups, 1 message, crash", 1));
+    holds_in_full(&crash("1 x 1 in each of 2 groups, 2 messages, crash", 2));
 }
 
 #[test]
@@ -110,15 +117,12 @@ fn refusals() {
     );
     let config = Config { refusals: 1, ..Config::new("1 x 2, 2 messages, refusal") };
     holds_in_full(&config.with(producer(2)).with(settles(relaxed())).with(settles(relaxed())));
-    let config =
-        Config { refusals: 1, limit: 1, ..Config::new("1 x 1, 2 messages, dead and revived, crash") };
-    holds(
-        &config
-            .with(producer(2))
-            .with(settles(relaxed()))
-            .with_recovery(1, 1)
-            .with(Role::Reviver { group: 0 }),
-    );
+    let revived = |name, messages| {
+        let config = Config { refusals: 1, limit: 1, ..Config::new(name) }.with(producer(messages));
+        config.with(settles(relaxed())).with_recovery(1, 1).with(Role::Reviver { group: 0 })
+    };
+    holds(&revived("1 x 1, 1 message, dead and revived, crash", 1));
+    holds_in_full(&revived("1 x 1, 2 messages, dead and revived, crash", 2));
 }
 
 /// Abandoned positions: a slot may go round several laps without a message.

@@ -172,12 +172,14 @@ fn consumer_at_every_access_of_a_nack() {
 
 #[test]
 fn void_ignored() {
-    must_fail("producer dies, not voided", 2, || drop(producer_dies(5, false, Some(Fault::VoidIgnored))));
+    must_fail("producer dies, not voided", 2, || {
+        producer_dies(5, false, Some(Fault::VoidIgnored));
+    });
 }
 
 #[test]
 fn return_ignored() {
     must_fail("consumer dies, lease not returned", 2, || {
-        drop(consumer_dies(3, End::Ack, Some(Fault::ReturnIgnored)))
+        consumer_dies(3, End::Ack, Some(Fault::ReturnIgnored));
     });
 }

@@ -4,7 +4,7 @@ use ringway::memory::Place;
 use ringway::ring::{Claim, Lease, Owner, Seq};
 
 use super::replay::Spot;
-use super::script::{Role, Spec};
+use super::spec::{Role, Spec};
 use super::state::State;
 
 /// A fault put into the memory, or into the processes, that the search has to find.

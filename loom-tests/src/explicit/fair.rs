@@ -11,8 +11,9 @@ use super::automaton::Automaton;
 use super::config::Config;
 use super::replay::Spot;
 use super::rules::{Broken, Rules};
-use super::script::{Pc, Role};
+use super::script::Pc;
 use super::search::{Move, make, may_start};
+use super::spec::Role;
 use super::state::{Life, NOT_STARTED, State, VANISHED};
 
 /// Rounds that suffice for everything; each lets the clock go on.

@@ -23,8 +23,9 @@ pub mod replay;
 pub mod rules;
 pub mod script;
 pub mod search;
+pub mod spec;
 pub mod state;
 
 pub use config::{Config, Mutant};
-pub use script::{Consumer, Producer, Role, Settle, Spec};
 pub use search::{Report, Violation, explore};
+pub use spec::{Consumer, Producer, Role, Settle, Spec};

@@ -6,7 +6,8 @@ use ringway::ring::{Claim, Due, Kind, Lease, Owner, Seq, State as LeaseState, be
 use super::automaton::{Automaton, Node};
 use super::config::{Config, Mutant};
 use super::replay::{Access, Op, Spot};
-use super::script::{Event, Pc, Role, Settle};
+use super::script::{Event, Pc};
+use super::spec::{Role, Settle};
 use super::state::{Life, NOT_STARTED, State, VANISHED};
 
 /// A rule that was broken, in words.

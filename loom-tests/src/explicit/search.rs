@@ -9,7 +9,8 @@ use super::config::{Config, Mutant};
 use super::fair;
 use super::replay::{Access, Spot};
 use super::rules::{Broken, Rules, result};
-use super::script::{Local, Role};
+use super::script::Local;
+use super::spec::Role;
 use super::state::{Life, NOT_STARTED, State, VANISHED, hash};
 
 /// What a search without findings went through.
