@@ -17,7 +17,7 @@ use crate::units;
 #[derive(Debug, Parser)]
 #[command(name = "ringway", version, after_help = CODES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// The store's directory; without it $RINGWAY_STORE, or else /dev/shm/ringway-<uid>/default.
+    /// The store's directory; without it $RINGWAY_STORE, or else default in /dev/shm/ringway-UID.
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) store: Option<PathBuf>,
     /// Print JSON.

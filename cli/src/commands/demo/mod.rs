@@ -1,7 +1,7 @@
 //! `ringway demo`: food-delivery orders, through a kill and a pause, with nothing lost.
 //!
 //! Every part is a process of its own, started from this very executable: an order service that
-//! publishes ([`service`](part::service)), restaurant workers that consume ([`worker`](part::worker)), and
+//! publishes (`part::service`), restaurant workers that consume (`part::worker`), and
 //! the [director](scenes) that places the faults and watches. The queue's own word is not taken for what
 //! happened: each part writes what it sees, with the time, to a log of its own before it goes on
 //! ([`evidence`]), and the director judges by these logs alone.
