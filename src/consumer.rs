@@ -267,7 +267,18 @@ impl Consumer {
     /// # Errors
     ///
     /// [`ReceiveError`]: `InFlightLimit`, `GroupRemoved`, `Removed`, `Forked`; `Damaged` if a message cannot be read, which is then parked as a dead letter.
+    #[inline]
     pub fn receive(&self) -> Result<Delivery<'_>, ReceiveError> {
+        if let Some(leased) = self.look_ahead()
+            && let Some(delivery) = self.hand_over(leased)?
+        {
+            return Ok(delivery);
+        }
+        self.receive_waiting()
+    }
+
+    #[cold]
+    fn receive_waiting(&self) -> Result<Delivery<'_>, ReceiveError> {
         loop {
             if let Some(delivery) = self.receive_until(None)? {
                 return Ok(delivery);
@@ -282,10 +293,10 @@ impl Consumer {
     /// As [`receive`](Self::receive).
     #[inline]
     pub fn try_receive(&self) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        if let Some(delivery) = self.look_and_hand_over(false)? {
-            return Ok(Some(delivery));
+        match self.look_ahead() {
+            Some(leased) => self.hand_over(leased),
+            None => self.look_and_hand_over(true),
         }
-        self.look_and_hand_over(true)
     }
 
     /// Waits for a message at most this long.
@@ -402,7 +413,22 @@ impl Consumer {
         }
     }
 
-    #[inline]
+    /// A fresh message where nothing stands in the way; it is not time to look around, nothing was returned, and the next
+    /// position is READY. `None` says nothing.
+    #[inline(always)]
+    fn look_ahead(&self) -> Option<Leased> {
+        let Attached { store, queue, .. } = &self.attached;
+        let left = self.rounds.futile_left.get();
+        if left == 0 || store.forked() || self.in_flight.get() >= self.limit {
+            return None;
+        }
+        let mut subscriber = self.subscriber.borrow_mut();
+        if subscriber.wants_attention(&queue.mapped) {
+            return None;
+        }
+        subscriber.next_ready(&queue.mapped)
+    }
+
     fn look_and_hand_over(&self, thorough: bool) -> Result<Option<Delivery<'_>>, ReceiveError> {
         match self.look(thorough)? {
             Look::Message(leased) => self.hand_over(leased),
@@ -411,7 +437,6 @@ impl Consumer {
     }
 
     /// Looks for a message and leases it: returned ones first, then fresh ones.
-    #[inline]
     fn look(&self, thorough: bool) -> Result<Look, ReceiveError> {
         let Attached { store, queue, .. } = &self.attached;
         if store.forked() {

@@ -243,10 +243,10 @@ impl Producer {
         if found > limit {
             return Err(PublishFailure::TooLarge { found, limit });
         }
-        let claimed = self.publisher.borrow_mut().claim(&queue.mapped);
-        let position = match claimed {
-            Ok(position) => position,
-            Err(Full) => self.claim_when_full(patience)?,
+        let known = self.publisher.borrow_mut().claim_known(&queue.mapped);
+        let position = match known {
+            Some(position) => position,
+            None => self.claim(patience)?,
         };
         match queue.mapped.prepare(position, headers, payload) {
             Ok(span) => Ok((position, span)),
@@ -260,6 +260,12 @@ impl Producer {
                 })
             }
         }
+    }
+
+    #[cold]
+    fn claim(&self, patience: &mut Patience) -> Result<u64, PublishFailure> {
+        let claimed = self.publisher.borrow_mut().claim(&self.attached.queue.mapped);
+        claimed.or_else(|Full| self.claim_when_full(patience))
     }
 
     /// Waits for a position: looks ahead for room, tries the exact next one after a number of looks, and sleeps after a number of rounds.

@@ -64,12 +64,14 @@ impl Mapped {
     }
 
     /// The queue's words.
+    #[inline(always)]
     pub(crate) fn words(&self) -> &QueueWords {
         // SAFETY: the plan places a QueueWords there, whose fields are atomics, valid for any content.
         unsafe { self.at(WORDS_AT) }
     }
 
     /// The words of a group.
+    #[inline(always)]
     pub(crate) fn group(&self, group: u8) -> &GroupWords {
         // SAFETY: `group_index` is below max_groups, and the plan has that many GroupWords of atomics there.
         unsafe { self.at(self.plan.groups + self.group_index(group) * size_of::<GroupWords>() as u64) }
@@ -95,17 +97,17 @@ impl Mapped {
         unsafe { self.at(self.plan.extent_words + (position & self.mask) * 8) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn group_index(&self, group: u8) -> u64 {
         u64::from(group).min(u64::from(self.plan.geometry.max_groups) - 1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn ledger(&self, group: u8) -> u64 {
         self.plan.ledgers + self.group_index(group) * self.plan.ledger_size
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot_at(&self, position: u64) -> u64 {
         self.plan.slots + (position & self.mask) * u64::from(self.plan.geometry.slot_size)
     }

@@ -50,6 +50,23 @@ impl Publisher {
         self.next
     }
 
+    /// `claim` where it is easy: the next position is known to be free, and nobody was faster. `None` says nothing.
+    #[inline(always)]
+    pub fn claim_known<M: Memory>(&mut self, memory: &M) -> Option<u64> {
+        let position = self.next;
+        if position >= self.free_until {
+            return None;
+        }
+        let claim = Claim::from_bits(memory.load(Place::Claim(position), Acquire));
+        let lap = lap_of(position, memory.capacity());
+        if claim.lap() != lap.wrapping_sub(1) || !self.write_claim(memory, claim, Claim::taken(lap, self.me))
+        {
+            return None;
+        }
+        self.next = position + 1;
+        Some(position)
+    }
+
     /// Takes the next position. The caller fills the slot, then calls [`finish`](Self::finish) or [`abandon`](Self::abandon).
     ///
     /// Death after this: the position is *unfinished*; whoever proves the death makes it VOID, and ordered groups wait until then.
@@ -101,6 +118,7 @@ impl Publisher {
     ///
     /// Release: pairs with the Acquire of `seq` in [`Subscriber`](super::Subscriber) and in `stand`: who sees READY
     /// sees the payload. A plain store is enough: nobody else writes `seq` while the claimant lives.
+    #[inline(always)]
     pub fn finish<M: Memory>(&self, memory: &M, position: u64, len: u32) {
         memory.store(
             Place::Seq(position),
@@ -118,6 +136,7 @@ impl Publisher {
 
     /// Moves the tail hint, once in eight positions: those who read it walk the rest.
     /// Relaxed: a hint publishes nothing, whoever follows it reads the ledgers.
+    #[inline(always)]
     fn hint_tail<M: Memory>(&self, memory: &M, position: u64) {
         if position % 8 == 7 {
             memory.store(Place::Tail, position + 1, Relaxed);
@@ -140,6 +159,7 @@ impl Publisher {
     /// CAS, or a plain store where nobody else writes claims: the exclusive producer is alone, and recovery
     /// writes `seq` only. Relaxed is enough for the store: a claim publishes nothing (readers that see an older one see
     /// an undecided position), and death is proved through the kernel, which orders all stores of the dead before it.
+    #[inline(always)]
     fn write_claim<M: Memory>(&self, memory: &M, seen: Claim, new: Claim) -> bool {
         if self.exclusive {
             memory.store(Place::Claim(self.next), new.bits(), Relaxed);

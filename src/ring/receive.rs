@@ -75,6 +75,22 @@ impl Subscriber {
         self.head
     }
 
+    /// `next_fresh` where it is easy: a message is there, and nobody was faster. `None` says nothing.
+    #[inline(always)]
+    pub fn next_ready<M: Memory>(&mut self, memory: &M) -> Option<Leased> {
+        let position = self.head;
+        let lap = lap_of(position, memory.capacity());
+        // Acquire: pairs with the Release in `Publisher::finish`.
+        let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
+        if !seq.is_ready(lap) {
+            return None;
+        }
+        let lease = self.lease_fresh(memory, position, lap)?;
+        self.head = position + 1;
+        self.hint_head(memory);
+        Some(Leased { position, lease, len: seq.len(), attempts: 1 })
+    }
+
     /// The next message that was never handed out, leased.
     ///
     /// `thorough`: an empty slot's claim word is read too, so that skipped and unfinished positions are told from
@@ -124,6 +140,7 @@ impl Subscriber {
     }
 
     /// Leases the READY message at `position` unless somebody has it or had it.
+    #[inline(always)]
     fn lease_fresh<M: Memory>(&self, memory: &M, position: u64, lap: u32) -> Option<Lease> {
         let place = Place::Lease(self.group, position);
         // Relaxed: the CAS decides; and an exclusive consumer reads what it wrote itself, or what its dead
@@ -178,6 +195,7 @@ impl Subscriber {
     }
 
     /// Tells the others where the group stands, once in eight positions.
+    #[inline(always)]
     fn hint_head<M: Memory>(&mut self, memory: &M) {
         if self.head.is_multiple_of(8) {
             self.tell_head(memory);
@@ -198,6 +216,7 @@ impl Subscriber {
     }
 
     /// Whether some slot of the group may need a look before fresh ones: one load, for the hot path.
+    #[inline(always)]
     pub fn wants_attention<M: Memory>(&self, memory: &M) -> bool {
         memory.load(Place::Attention(self.group), Relaxed) != 0
     }

@@ -40,6 +40,7 @@ pub enum Return {
 /// # Errors
 ///
 /// [`LeaseLost`].
+#[inline(always)]
 pub fn ack<M: Memory>(
     memory: &M,
     group: u8,

@@ -37,8 +37,11 @@ impl fmt::Debug for Owner {
 }
 
 /// The lap of a position: how often the ring has been gone round, from 1, wrapping.
+///
+/// By a shift, since the capacity is a power of two and a division takes longer than all the rest of a publish.
+#[inline(always)]
 pub const fn lap_of(position: u64, capacity: u64) -> u32 {
-    (position / capacity) as u32
+    (position >> capacity.trailing_zeros()) as u32
 }
 
 /// Whether lap `a` lies before lap `b`, on a circle: right while they are less than 2^31 laps apart.
@@ -57,9 +60,10 @@ pub const fn told(position: u64) -> u64 {
 
 /// The position of `slot` in the lap `lap` that is nearest to the position `near`.
 pub const fn position_near(near: u64, lap: u32, slot: u64, capacity: u64) -> u64 {
-    let near_lap = near / capacity;
+    let bits = capacity.trailing_zeros();
+    let near_lap = near >> bits;
     let ahead = lap.wrapping_sub(near_lap as u32) as i32 as i64;
-    near_lap.wrapping_add_signed(ahead).wrapping_mul(capacity).wrapping_add(slot & (capacity - 1))
+    (near_lap.wrapping_add_signed(ahead) << bits).wrapping_add(slot & (capacity - 1))
 }
 
 /// Skipped laps that a claim word can count. At this value it counts no further, and means
