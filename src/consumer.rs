@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use crate::delivery::policy::{FailurePolicy, policy_of};
-use crate::delivery::{Body, Held};
+use crate::delivery::{Body, Held, Parcel};
 use crate::layout::queue::group;
 use crate::queue::attach::{Attached, Role};
 use crate::queue::groups::settings_of;
@@ -32,10 +32,10 @@ const MESSAGES_PER_ROUND: u32 = 16;
 /// The sleep of the consumer that swept last: it is the one to do it again.
 const SWEEPER_NAP: Duration = Duration::from_millis(5);
 
-/// Copied payloads' buffers that are kept for the next ones.
+/// Parcels that are kept for the next messages.
 const SPARE_MAX: usize = 64;
 
-/// Bytes above which a buffer is not kept.
+/// Bytes of a parcel's buffer above which it is not kept.
 const SPARE_BYTES: usize = 1 << 20;
 
 /// Receives from a group. `Send`, not `Sync`: one per thread.
@@ -77,7 +77,9 @@ pub struct Consumer {
     birth: u64,
     limit: usize,
     wait: Wait,
-    spare: RefCell<Vec<Vec<u8>>>,
+    /// Parcels of settled deliveries. Boxed, since they are handed out by the box.
+    #[expect(clippy::vec_box)]
+    spare: RefCell<Vec<Box<Parcel>>>,
     rounds: Rounds,
     /// A position that was found unfinished, and how often in a row.
     writing: Cell<(u64, u32)>,
@@ -229,7 +231,7 @@ impl ConsumerBuilder {
             birth: words.birth.load(Acquire),
             limit: self.max_in_flight,
             wait: self.wait,
-            spare: RefCell::new(Vec::new()),
+            spare: RefCell::new(Vec::with_capacity(SPARE_MAX)),
             rounds: Rounds::new(),
             writing: Cell::new((0, 0)),
             attached,
@@ -417,9 +419,9 @@ impl Consumer {
     /// position is READY. `None` says nothing.
     #[inline(always)]
     fn look_ahead(&self) -> Option<Leased> {
-        let Attached { store, queue, .. } = &self.attached;
-        let left = self.rounds.futile_left.get();
-        if left == 0 || store.forked() || self.in_flight.get() >= self.limit {
+        let queue = &self.attached.queue;
+        if self.rounds.futile_left.get() == 0 || self.attached.forked() || self.in_flight.get() >= self.limit
+        {
             return None;
         }
         let mut subscriber = self.subscriber.borrow_mut();
@@ -438,8 +440,8 @@ impl Consumer {
 
     /// Looks for a message and leases it: returned ones first, then fresh ones.
     fn look(&self, thorough: bool) -> Result<Look, ReceiveError> {
-        let Attached { store, queue, .. } = &self.attached;
-        if store.forked() {
+        let queue = &self.attached.queue;
+        if self.attached.forked() {
             return Err(ReceiveError::Forked);
         }
         if self.in_flight.get() >= self.limit {
@@ -520,35 +522,34 @@ impl Consumer {
             self.park_unreadable(held);
             return Err(ReceiveError::Damaged { what: "a message is longer than its queue's limit" });
         };
-        if self.attached.store.trusted && self.lease_ms.is_none() && leased.position >= self.birth {
-            // SAFETY: the caller of `trust_peers` has stated that all writers follow the protocol, by which nobody writes to a
-            // slot while it is leased until death; the delivery borrows the consumer, which keeps the mapping.
-            let (headers, payload) = unsafe { span.as_slices() };
-            return Ok(Some(Delivery::new(self, held, Body::InPlace { headers, payload })));
-        }
         if leased.position < self.birth {
             return Ok(self.copy_old(held, leased.len));
         }
-        let mut buffer = self.spare.borrow_mut().pop().unwrap_or_default();
-        let headers = span.copy_to(&mut buffer);
+        let mut parcel = self.parcel(held);
+        if self.attached.store.trusted && self.lease_ms.is_none() {
+            parcel.body = Body::InPlace(span);
+            return Ok(Some(Delivery::new(self, parcel)));
+        }
+        parcel.body = Body::Copied(span.copy_to(&mut parcel.buffer));
         if self.lease_ms.is_some() && !held.stands(mapped, self.group) {
-            self.keep(buffer);
+            self.keep(parcel);
             return Ok(None);
         }
-        Ok(Some(Delivery::new(self, held, Body::Copied { buffer, headers })))
+        Ok(Some(Delivery::new(self, parcel)))
     }
 
     /// Copies a message that is older than the group: a producer that knew nothing of the group may be overwriting it. Then it is gone.
     #[cold]
     fn copy_old(&self, held: Held, len: u32) -> Option<Delivery<'_>> {
         let mapped = &self.attached.queue.mapped;
-        let mut buffer = Vec::new();
-        let copied = mapped.copy_unleased(held.position, len, &mut buffer);
+        let mut parcel = self.parcel(held);
+        let copied = mapped.copy_unleased(held.position, len, &mut parcel.buffer);
         if let Some(headers) = copied
             && held.is_whole(mapped)
             && held.stands(mapped, self.group)
         {
-            return Some(Delivery::new(self, held, Body::Copied { buffer, headers }));
+            parcel.body = Body::Copied(headers);
+            return Some(Delivery::new(self, parcel));
         }
         // A lease that was lost meanwhile is lost either way.
         let _ = held.ack(mapped, self.group, self.alone);
@@ -560,12 +561,26 @@ impl Consumer {
         let _ = held.bury(self, crate::delivery::policy::REASON_CORRUPT);
     }
 
-    /// Keeps a buffer for the next copy.
-    pub(crate) fn keep(&self, mut buffer: Vec<u8>) {
+    /// A parcel for a message; an old one if there is one.
+    #[inline(always)]
+    fn parcel(&self, held: Held) -> Box<Parcel> {
+        match self.spare.borrow_mut().pop() {
+            Some(mut parcel) => {
+                parcel.held = held;
+                parcel.settled = false;
+                parcel
+            }
+            None => Box::new(Parcel { held, body: Body::Copied(0), buffer: Vec::new(), settled: false }),
+        }
+    }
+
+    /// Keeps a parcel for the next message.
+    #[inline(always)]
+    pub(crate) fn keep(&self, mut parcel: Box<Parcel>) {
         let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES {
-            buffer.clear();
-            spare.push(buffer);
+        if spare.len() < SPARE_MAX && parcel.buffer.capacity() <= SPARE_BYTES {
+            parcel.buffer.clear();
+            spare.push(parcel);
         }
     }
 }

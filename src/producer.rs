@@ -235,8 +235,8 @@ impl Producer {
         payload: usize,
         patience: &mut Patience,
     ) -> Result<(u64, Span), PublishFailure> {
-        let Attached { store, queue, .. } = &self.attached;
-        if store.forked() {
+        let queue = &self.attached.queue;
+        if self.attached.forked() {
             return Err(PublishFailure::Forked);
         }
         let (found, limit) = (headers.saturating_add(payload), queue.mapped.geometry().max_message as usize);

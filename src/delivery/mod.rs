@@ -3,12 +3,15 @@
 mod held;
 pub(crate) mod policy;
 
+use std::fmt;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::held::Held;
 use self::policy::REASON_REJECTED;
+use crate::mapped::Span;
 use crate::ring::settle::{LeaseLost, Return};
 use crate::sys::clock;
 use crate::{Consumer, HeadersRef, LEASE_BOUNDS, Message, SettleError, SettleFailure};
@@ -20,23 +23,31 @@ pub(crate) const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 ///
 /// The methods that settle take it by value, and give it back in the error. After
 /// [`SettleFailure::LeaseLost`] there is nothing left to do with it but to drop it: the message went to somebody else.
-#[derive(Debug)]
 #[must_use = "a delivery that is dropped unsettled is nacked"]
 pub struct Delivery<'c> {
     consumer: &'c Consumer,
-    held: Held,
-    body: Body<'c>,
+    /// Given back to the consumer when this is dropped. In a box, so that a delivery is two words, however often it is moved.
+    parcel: ManuallyDrop<Box<Parcel>>,
+}
+
+/// What a delivery holds. Reused with its buffer.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) held: Held,
+    pub(crate) body: Body,
+    /// A private copy: headers, then payload.
+    pub(crate) buffer: Vec<u8>,
     /// Nothing is left to settle.
-    settled: bool,
+    pub(crate) settled: bool,
 }
 
 /// Where the bytes are.
-#[derive(Debug)]
-pub(crate) enum Body<'c> {
-    /// In a private copy, headers first.
-    Copied { buffer: Vec<u8>, headers: usize },
-    /// In the ring.
-    InPlace { headers: &'c [u8], payload: &'c [u8] },
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body {
+    /// In the buffer, with this many bytes of headers.
+    Copied(usize),
+    /// In the ring: the store trusts its peers, and the lease is until death.
+    InPlace(Span),
 }
 
 /// A message that was received and deleted.
@@ -50,27 +61,32 @@ pub struct Received {
 }
 
 impl<'c> Delivery<'c> {
-    #[inline]
-    pub(crate) fn new(consumer: &'c Consumer, held: Held, body: Body<'c>) -> Delivery<'c> {
+    #[inline(always)]
+    pub(crate) fn new(consumer: &'c Consumer, parcel: Box<Parcel>) -> Delivery<'c> {
         consumer.in_flight.set(consumer.in_flight.get() + 1);
-        Delivery { consumer, held, body, settled: false }
+        Delivery { consumer, parcel: ManuallyDrop::new(parcel) }
+    }
+
+    /// Headers and payload.
+    #[inline(always)]
+    fn bytes(&self) -> (&[u8], &[u8]) {
+        match self.parcel.body {
+            Body::Copied(headers) => self.parcel.buffer.split_at(headers),
+            // SAFETY: such a body is made only if the caller of `trust_peers` has stated that all writers follow the protocol,
+            // by which nobody writes to a slot while it is leased until death; `self` holds that lease, and the mapping.
+            Body::InPlace(span) => unsafe { span.as_slices() },
+        }
     }
 
     /// The payload: a private copy, or in place if the store trusts its peers and the lease is until death.
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        match &self.body {
-            Body::Copied { buffer, headers } => &buffer[*headers..],
-            Body::InPlace { payload, .. } => payload,
-        }
+        self.bytes().1
     }
 
     /// The headers.
     pub fn headers(&self) -> HeadersRef<'_> {
-        HeadersRef::from_encoded(match &self.body {
-            Body::Copied { buffer, headers } => &buffer[..*headers],
-            Body::InPlace { headers, .. } => headers,
-        })
+        HeadersRef::from_encoded(self.bytes().0)
     }
 
     /// The payload as JSON.
@@ -84,37 +100,38 @@ impl<'c> Delivery<'c> {
 
     /// Its position in the queue.
     pub fn position(&self) -> u64 {
-        self.held.position
+        self.parcel.held.position
     }
 
     /// Which delivery of this message this is, from 1.
     pub fn attempt(&self) -> u16 {
-        self.held.attempts
+        self.parcel.held.attempts
     }
 
     /// Failed deliveries before this one: nacked, expired, or ended by the death of the consumer.
     pub fn failures(&self) -> u16 {
-        self.held.lease.failures()
+        self.parcel.held.lease.failures()
     }
 
     /// Whether it was delivered before, to anyone.
     pub fn redelivered(&self) -> bool {
-        self.held.attempts > 1
+        self.parcel.held.attempts > 1
     }
 
     /// What is left of a timed lease; `None` for a lease until death.
     pub fn remaining(&self) -> Option<Duration> {
-        if self.consumer.attached.store.forked() {
-            return self.held.is_timed().then_some(Duration::ZERO);
+        if self.consumer.attached.forked() {
+            return self.parcel.held.is_timed().then_some(Duration::ZERO);
         }
-        let deadline = self.held.deadline(&self.consumer.attached.queue.mapped, self.consumer.group)?;
+        let deadline =
+            self.parcel.held.deadline(&self.consumer.attached.queue.mapped, self.consumer.group)?;
         Some(Duration::from_millis(deadline.saturating_sub(clock::boot_ms())))
     }
 
     /// Whether the lease was lost: the message is, or will be, somebody else's.
     pub fn lost(&self) -> bool {
-        self.consumer.attached.store.forked()
-            || !self.held.stands(&self.consumer.attached.queue.mapped, self.consumer.group)
+        self.consumer.attached.forked()
+            || !self.parcel.held.stands(&self.consumer.attached.queue.mapped, self.consumer.group)
     }
 
     /// Starts a timed lease anew, for this long from now (1 ms to 12 h). For a lease until death there is nothing to do.
@@ -127,12 +144,15 @@ impl<'c> Delivery<'c> {
         if lease < least || lease > most {
             return Err(SettleFailure::BadTime { found: lease, least, most });
         }
-        if self.consumer.attached.store.forked() {
+        if self.consumer.attached.forked() {
             return Err(SettleFailure::Forked);
         }
         let deadline = clock::boot_ms() + lease.as_millis() as u64;
         let mapped = &self.consumer.attached.queue.mapped;
-        self.held.extend(mapped, self.consumer.group, deadline).map_err(|LeaseLost| SettleFailure::LeaseLost)
+        self.parcel
+            .held
+            .extend(mapped, self.consumer.group, deadline)
+            .map_err(|LeaseLost| SettleFailure::LeaseLost)
     }
 
     /// Done: the group has it no more.
@@ -216,16 +236,16 @@ impl<'c> Delivery<'c> {
 
     #[inline]
     fn settle(mut self, how: impl FnOnce(Held) -> Result<(), LeaseLost>) -> Result<(), SettleError<Self>> {
-        if self.consumer.attached.store.forked() {
+        if self.consumer.attached.forked() {
             return Err(SettleError { delivery: self, failure: SettleFailure::Forked });
         }
-        match how(self.held) {
+        match how(self.parcel.held) {
             Ok(()) => {
-                self.settled = true;
+                self.parcel.settled = true;
                 Ok(())
             }
             Err(LeaseLost) => {
-                self.settled = true;
+                self.parcel.settled = true;
                 self.consumer.attached.queue.count_stale_settle(self.consumer.group);
                 Err(SettleError { delivery: self, failure: SettleFailure::LeaseLost })
             }
@@ -235,23 +255,33 @@ impl<'c> Delivery<'c> {
     /// An owned copy of the message.
     pub(crate) fn to_received(&self) -> Received {
         let message = Message::new(self.payload().to_vec()).with_headers(self.headers().to_owned());
-        Received { position: self.held.position, message }
+        Received { position: self.parcel.held.position, message }
     }
 }
 
 impl Drop for Delivery<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Body::Copied { buffer, .. } = &mut self.body {
-            self.consumer.keep(std::mem::take(buffer));
+        let consumer = self.consumer;
+        if !consumer.attached.forked() {
+            consumer.in_flight.set(consumer.in_flight.get() - 1);
+            if !self.parcel.settled {
+                // A lease that was lost meanwhile needs nothing.
+                let _ = self.parcel.held.fail(consumer, None);
+            }
         }
-        if self.consumer.attached.store.forked() {
-            return;
-        }
-        self.consumer.in_flight.set(self.consumer.in_flight.get() - 1);
-        if !self.settled {
-            // A lease that was lost meanwhile needs nothing.
-            let _ = self.held.fail(self.consumer, None);
-        }
+        // SAFETY: taken once, here; nothing uses it after.
+        consumer.keep(unsafe { ManuallyDrop::take(&mut self.parcel) });
+    }
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("position", &self.position())
+            .field("attempt", &self.attempt())
+            .field("failures", &self.failures())
+            .field("bytes", &self.payload().len())
+            .finish_non_exhaustive()
     }
 }

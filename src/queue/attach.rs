@@ -18,6 +18,7 @@ use crate::layout::ATTACHMENTS;
 use crate::layout::queue::group;
 use crate::participant::store::StoreCore;
 use crate::ring::Owner;
+use crate::sys::fork::ForkGuard;
 
 /// What a handle does in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,8 @@ impl Who {
 /// A handle's record, and its role if that is exclusive. Given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Attached {
+    /// The store's, at hand for the hot paths.
+    guard: Arc<ForkGuard>,
     pub(crate) store: Arc<StoreCore>,
     pub(crate) queue: Arc<QueueCore>,
     index: usize,
@@ -125,12 +128,19 @@ impl Attached {
         })?;
         store.attached.fetch_add(1, Relaxed);
         Ok(Attached {
+            guard: store.guard.clone(),
             store: store.clone(),
             queue: queue.clone(),
             index,
             role,
             leave: std::cell::Cell::new(false),
         })
+    }
+
+    /// Whether the handle was inherited through `fork`. One load.
+    #[inline(always)]
+    pub(crate) fn forked(&self) -> bool {
+        self.guard.forked()
     }
 
     /// Keeps the record when the handle goes, because something of it is left in the ledgers.
