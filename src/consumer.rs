@@ -510,7 +510,7 @@ impl Consumer {
     fn hand_over(&self, leased: Leased) -> Result<Option<Delivery<'_>>, ReceiveError> {
         self.rounds.message();
         let mapped = &self.attached.queue.mapped;
-        let held = Held { position: leased.position, lease: leased.lease, attempts: leased.attempts };
+        let held = Held { position: leased.position, lease: leased.lease, attempts: leased.attempts.into() };
         if let Some(lease_ms) = self.lease_ms {
             // The coarse clock may be a tick behind: the lease must not be shorter than promised.
             let deadline = clock::coarse_ms() + clock::tick_ms() + lease_ms;

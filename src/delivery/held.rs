@@ -15,20 +15,24 @@ use std::sync::atomic::fence;
 pub(crate) struct Held {
     pub(crate) position: u64,
     pub(crate) lease: Lease,
-    pub(crate) attempts: u16,
+    /// Deliveries so far, with this one. As wide as a word, so that the three are copied as they were written: a load that is wider than
+    /// the store before it waits for that store to reach the cache.
+    pub(crate) attempts: u64,
 }
 
 impl Held {
     /// Notes the deadline and the number of attempts.
-    pub(crate) fn begin(&self, mapped: &Mapped, group: u8, deadline_ms: u64) {
-        settle::begin(mapped, group, self.position, self.lease, self.attempts, deadline_ms);
+    #[inline(always)]
+    pub(crate) fn begin(self, mapped: &Mapped, group: u8, deadline_ms: u64) {
+        settle::begin(mapped, group, self.position, self.lease, self.attempts as u16, deadline_ms);
     }
 
     /// Whether the lease still stands, and with it what was copied before.
     ///
     /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy mean that the end of the lease is
     /// seen here. (The Acquire of the load alone orders what comes after it, not the copy.)
-    pub(crate) fn stands(&self, mapped: &Mapped, group: u8) -> bool {
+    #[inline(always)]
+    pub(crate) fn stands(self, mapped: &Mapped, group: u8) -> bool {
         fence(Acquire);
         settle::is_held(mapped, group, self.position, self.lease)
     }
@@ -36,7 +40,7 @@ impl Held {
     /// Whether no producer has taken the slot since: for positions that are older than the group.
     ///
     /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy mean that its claim is seen here.
-    pub(crate) fn is_whole(&self, mapped: &Mapped) -> bool {
+    pub(crate) fn is_whole(self, mapped: &Mapped) -> bool {
         fence(Acquire);
         let claim = Claim::from_bits(mapped.load(Place::Claim(self.position), Acquire));
         claim.real_lap(Mapped::SKIPS_MAX).is_none_or(|lap| lap == lap_of(self.position, mapped.capacity()))
@@ -48,24 +52,24 @@ impl Held {
     }
 
     /// The deadline of a timed lease, milliseconds since boot.
-    pub(crate) fn deadline(&self, mapped: &Mapped, group: u8) -> Option<u64> {
+    pub(crate) fn deadline(self, mapped: &Mapped, group: u8) -> Option<u64> {
         self.is_timed().then(|| settle::due_of(mapped, group, self.position, self.lease).0.unwrap_or(0))
     }
 
-    pub(crate) fn extend(&self, mapped: &Mapped, group: u8, deadline_ms: u64) -> Result<(), LeaseLost> {
+    pub(crate) fn extend(self, mapped: &Mapped, group: u8, deadline_ms: u64) -> Result<(), LeaseLost> {
         if !self.is_timed() {
             return Ok(());
         }
         settle::extend(mapped, group, self.position, self.lease, deadline_ms)
     }
 
-    #[inline]
-    pub(crate) fn ack(&self, mapped: &Mapped, group: u8, alone: bool) -> Result<(), LeaseLost> {
+    #[inline(always)]
+    pub(crate) fn ack(self, mapped: &Mapped, group: u8, alone: bool) -> Result<(), LeaseLost> {
         settle::ack(mapped, group, self.position, self.lease, alone)
     }
 
     /// One more failure: again after this delay, or the group's backoff, or dead at the limit.
-    pub(crate) fn fail(&self, consumer: &Consumer, delay_ms: Option<u64>) -> Result<(), LeaseLost> {
+    pub(crate) fn fail(self, consumer: &Consumer, delay_ms: Option<u64>) -> Result<(), LeaseLost> {
         let now_ms = clock::boot_ms();
         let policy = &consumer.policy;
         let delay_ms = delay_ms.unwrap_or_else(|| policy.backoff_ms(self.lease, chance(self.lease, now_ms)));
@@ -74,13 +78,13 @@ impl Held {
     }
 
     /// Dead now.
-    pub(crate) fn bury(&self, consumer: &Consumer, reason: u16) -> Result<(), LeaseLost> {
+    pub(crate) fn bury(self, consumer: &Consumer, reason: u16) -> Result<(), LeaseLost> {
         let failures = self.lease.failures();
         self.give_back(consumer, Return::Dead { now_ms: clock::boot_ms(), failures, reason })
     }
 
     /// Gives it back, and wakes who may want it.
-    pub(crate) fn give_back(&self, consumer: &Consumer, to: Return) -> Result<(), LeaseLost> {
+    pub(crate) fn give_back(self, consumer: &Consumer, to: Return) -> Result<(), LeaseLost> {
         let queue = &consumer.attached.queue;
         settle::give_back(&queue.mapped, consumer.group, self.position, self.lease, to)?;
         if matches!(to, Return::Retry { .. }) {

@@ -105,7 +105,7 @@ impl<'c> Delivery<'c> {
 
     /// Which delivery of this message this is, from 1.
     pub fn attempt(&self) -> u16 {
-        self.parcel.held.attempts
+        self.parcel.held.attempts as u16
     }
 
     /// Failed deliveries before this one: nacked, expired, or ended by the death of the consumer.

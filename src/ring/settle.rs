@@ -135,6 +135,7 @@ pub(super) fn end<M: Memory>(
 /// Writes the deadline of a lease that was just taken, or the attempts of one without.
 ///
 /// Death or a pause before this: the due word speaks of an earlier lease, and the sweep leaves this one alone.
+#[inline(always)]
 pub fn begin<M: Memory>(memory: &M, group: u8, position: u64, held: Lease, attempts: u16, deadline_ms: u64) {
     // Nobody else writes it for this turn: the sweep acts on a word of this turn only. Release: pairs with the Acquire in `expire`.
     memory.store(Place::Due(group, position), Due::new(deadline_ms, attempts, held.turn()).bits(), Release);
@@ -166,6 +167,7 @@ pub fn extend<M: Memory>(
 }
 
 /// Whether a lease still stands.
+#[inline(always)]
 pub fn is_held<M: Memory>(memory: &M, group: u8, position: u64, held: Lease) -> bool {
     memory.load(Place::Lease(group, position), Acquire) == held.bits()
 }
