@@ -155,8 +155,7 @@
 //! - **I1** A claim for lap `k + 1` is made from one of lap `k`: the laps of a slot never jump.
 //! - **I2** Payload bytes are written only between a won claim and its `seq` store, and only when the slot's last position is
 //!   void, or every group that its message is for is DONE with it.
-//! - **I3** READY never becomes VOID of the same lap. Nobody but a claimant that is proved dead has its position made VOID by
-//!   another.
+//! - **I3** READY never becomes VOID of the same lap. A position is made VOID by its own claimant, or once that is proved dead.
 //! - **I4** As long as its group is there, a lease word changes by CAS from the word that was seen, or by the hand of the group's
 //!   only consumer.
 //! - **I5** A message whose publish returned is delivered to every group until that group settles it.
