@@ -83,7 +83,8 @@
 //!   this lap. So a long lease, a delayed retry or a dead letter costs a slot, never the ring.
 //!
 //! Free stays free until it is claimed, since nobody leases a message that is settled (but see the birth of a group). So a
-//! producer looks up to `RUN` positions ahead, remembers where free ends, and reads consumers' lines once for many messages.
+//! producer looks up to `RUN` positions ahead, remembers where free ends, and reads consumers' lines once for many messages. Within
+//! that run [`Publisher::claim_known`] claims without a look at anything but the claim word.
 //!
 //! A count of skips that has come to its top stays there, and from then on `L` is the lap in `seq`. That is why a slot whose
 //! claimant still writes is skipped up to one below the top only: it is gone round that often, and then the queue is full until
@@ -104,6 +105,8 @@
 //! - `seq` is VOID of this lap, or of a later one: next.
 //! - `seq` is of an earlier lap: the claim word tells. Not decided: empty. Skipped: next. Unfinished: an ordered group waits; a
 //!   relaxed one waits a little, then **passes**: it moves the head on, then marks the slot.
+//!
+//! [`Subscriber::next_ready`] is the first of these cases alone, for the hot path.
 //!
 //! **Marks.** A group has a bit for each slot that holds something to be handed out behind its head: a message that was returned,
 //! or one that came *late*, to a position that had been passed. And it has one word, *attention*, for when the first of them is
@@ -202,7 +205,7 @@
 //!
 //! | written | by | read | by | what is ordered |
 //! |---|---|---|---|---|
-//! | `seq` READY | `finish`, Release | `seq`, Acquire | `next_fresh`, `lease_returned`, `stand` | payload and lengths are there |
+//! | `seq` READY | `finish`, Release | `seq`, Acquire | `next_fresh`, `next_ready`, `lease_returned`, `stand` | payload and lengths are there |
 //! | lease DONE | `ack`, Release or CAS | lease, Acquire | `stand` | the holder's reads come before the next claimant's writes |
 //! | lease RETRY | `end`, CAS | lease, Acquire | `returned_at` | its due word is there |
 //! | bit | `mark`, `fetch_or` | bits, Acquire | `look_through` | the lease word that it stands for is there |
