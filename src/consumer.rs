@@ -212,6 +212,7 @@ impl ConsumerBuilder {
         if core.find_group(&self.group)? != group {
             return Err(StoreError::NoSuchGroup { queue: core.name.clone(), group: self.group });
         }
+        core.mapped.populate();
         let words = core.mapped.group(group);
         let timed = lease_ms.is_some();
         let subscriber = Subscriber::new(&core.mapped, group, store.me, self.exclusive, timed);

@@ -91,6 +91,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer, StoreError> {
         let Queue { store, core } = &self.queue;
         let attached = Attached::new(store, core, Role::Producer { exclusive: self.exclusive })?;
+        core.mapped.populate();
         let publisher = Publisher::new(&core.mapped, store.me, self.exclusive);
         Ok(Producer {
             attached,

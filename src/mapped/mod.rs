@@ -8,6 +8,7 @@ mod payload;
 use std::fs::File;
 use std::mem::size_of;
 use std::ptr::NonNull;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::layout::ATTACHMENTS;
@@ -27,6 +28,7 @@ pub(crate) struct Mapped {
     file: File,
     /// Owns the memory behind `base`; unmapped when this is dropped.
     mapping: Mapping,
+    populated: Once,
 }
 
 // SAFETY: `base` points into the mapping that the value owns, which is valid in every thread of the process; what lies
@@ -45,7 +47,13 @@ impl Mapped {
         let plan = geometry.plan();
         assert!(mapping.len() as u64 >= plan.file_len, "the mapping covers the file");
         let base = NonNull::new(mapping.as_ptr()).expect("a mapping is never at address 0");
-        Mapped { base, plan, mask: geometry.capacity - 1, file, mapping }
+        Mapped { base, plan, mask: geometry.capacity - 1, file, mapping, populated: Once::new() }
+    }
+
+    /// Gets ready for traffic: maps all but the extents at once, so that the first lap does not pay a page fault for every few dozen
+    /// messages. Not done for those who only look.
+    pub(crate) fn populate(&self) {
+        self.populated.call_once(|| self.mapping.populate(self.plan.extents as usize));
     }
 
     /// The geometry.

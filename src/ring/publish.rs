@@ -9,6 +9,9 @@ use crate::memory::{Memory, Place};
 /// longer run means fewer misses; it must stay far below the least capacity (see "Birth of a group" in the module's essay).
 const RUN: u64 = 64;
 
+/// How far ahead a producer asks for the slots' lines, so that the misses overlap.
+const AHEAD: u64 = 8;
+
 /// How far ahead a waiting producer probes, at most; and at most an eighth of the ring.
 const PROBE: u64 = 512;
 
@@ -57,6 +60,7 @@ impl Publisher {
         if position >= self.free_until {
             return None;
         }
+        memory.prefetch_slot(position + AHEAD);
         let claim = Claim::from_bits(memory.load(Place::Claim(position), Acquire));
         let lap = lap_of(position, memory.capacity());
         if claim.lap() != lap.wrapping_sub(1) || !self.write_claim(memory, claim, Claim::taken(lap, self.me))

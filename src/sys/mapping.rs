@@ -41,6 +41,12 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// Brings the first `len` bytes into this process's page table, ready to be written, so that no access has to fault. What the kernel
+    /// cannot do now it does at the first access.
+    pub(crate) fn populate(&self, len: usize) {
+        let _ = self.map.advise_range(Advice::PopulateWrite, 0, len.min(self.map.len()));
+    }
+
     /// Its first byte, page-aligned. Valid as long as the mapping lives, in the process that made it.
     pub(crate) fn as_ptr(&self) -> *mut u8 {
         self.map.as_mut_ptr()
