@@ -117,3 +117,13 @@ pub use store::{Participant, RepairReport, Store, StoreOptions};
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+/// Handles go to the thread that uses them; stores and queues are shared by all.
+const _: () = {
+    const fn sent<T: Send>() {}
+    const fn shared<T: Send + Sync>() {}
+    sent::<Producer>();
+    sent::<Consumer>();
+    shared::<Store>();
+    shared::<Queue>();
+};

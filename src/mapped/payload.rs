@@ -32,6 +32,9 @@ pub(crate) struct Span {
     headers: usize,
 }
 
+// SAFETY: a span is a place in a mapping, which is the same in all threads of the process; what it is used for has its own rules.
+unsafe impl Send for Span {}
+
 /// Lengths in shared memory that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Oversize;
