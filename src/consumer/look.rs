@@ -1,0 +1,192 @@
+//! Looking for a message, and turning one into a delivery.
+
+use std::sync::atomic::Ordering::Acquire;
+
+use super::{Consumer, SPARE_BYTES, SPARE_MAX, WRITING_PATIENCE};
+use crate::delivery::policy::REASON_CORRUPT;
+use crate::delivery::{Body, Held, Parcel};
+use crate::layout::queue::group;
+use crate::queue::attach::Attached;
+use crate::ring::{Found, Leased, Unfinished};
+use crate::sys::clock;
+use crate::{Delivery, ReceiveError};
+
+/// What a look gave.
+pub(super) enum Look {
+    Message(Leased),
+    /// Nothing, and nothing before this time (milliseconds since boot) unless somebody publishes.
+    Nothing {
+        until_ms: Option<u64>,
+    },
+}
+
+impl Consumer {
+    /// A fresh message where nothing stands in the way; it is not time to look around, nothing was returned, and the next
+    /// position is READY. `None` says nothing.
+    #[inline(always)]
+    pub(super) fn look_ahead(&self) -> Option<Leased> {
+        let queue = &self.attached.queue;
+        if self.rounds.futile_left.get() == 0 || self.attached.forked() || self.in_flight.get() >= self.limit
+        {
+            return None;
+        }
+        let mut subscriber = self.subscriber.borrow_mut();
+        if subscriber.wants_attention(&queue.mapped) {
+            return None;
+        }
+        subscriber.next_ready(&queue.mapped)
+    }
+
+    pub(super) fn look_and_hand_over(&self, thorough: bool) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        match self.look(thorough)? {
+            Look::Message(leased) => self.hand_over(leased),
+            Look::Nothing { .. } => Ok(None),
+        }
+    }
+
+    /// Looks for a message and leases it: returned ones first, then fresh ones.
+    pub(super) fn look(&self, thorough: bool) -> Result<Look, ReceiveError> {
+        let queue = &self.attached.queue;
+        if self.attached.forked() {
+            return Err(ReceiveError::Forked);
+        }
+        if self.in_flight.get() >= self.limit {
+            return Err(ReceiveError::InFlightLimit { limit: self.limit });
+        }
+        match self.rounds.futile_left.get() {
+            0 => self.look_around()?,
+            left => self.rounds.futile_left.set(left - 1),
+        }
+        let mut subscriber = self.subscriber.borrow_mut();
+        let mut until_ms = None;
+        if subscriber.wants_attention(&queue.mapped) {
+            match subscriber.next_returned(&queue.mapped, clock::coarse_ms(), self.ordered) {
+                Found::Message(leased) => return Ok(Look::Message(leased)),
+                // In an ordered group nothing overtakes it.
+                Found::NotBefore(time) if self.ordered => return Ok(Look::Nothing { until_ms: Some(time) }),
+                Found::NotBefore(time) => until_ms = Some(time),
+                Found::Empty | Found::Writing { .. } => {}
+            }
+        }
+        match subscriber.next_fresh(&queue.mapped, thorough, Unfinished::Wait) {
+            Found::Message(leased) => Ok(Look::Message(leased)),
+            Found::Writing { position, .. } if self.passes(position) => {
+                match subscriber.next_fresh(&queue.mapped, true, Unfinished::Pass) {
+                    Found::Message(leased) => Ok(Look::Message(leased)),
+                    _ => Ok(Look::Nothing { until_ms }),
+                }
+            }
+            // Its producer rings no bell if it dies.
+            Found::Writing { .. } => Ok(Look::Nothing { until_ms: Some(clock::coarse_ms() + 1) }),
+            Found::Empty | Found::NotBefore(_) => Ok(Look::Nothing { until_ms }),
+        }
+    }
+
+    /// Whether a position that is being written has been waited for long enough.
+    fn passes(&self, position: u64) -> bool {
+        let (last, times) = self.writing.get();
+        let times = if last == position { times + 1 } else { 1 };
+        self.writing.set((position, times));
+        !self.ordered && times >= WRITING_PATIENCE
+    }
+
+    /// What is not done for every message: takes a turn at the sweep, notices that group or queue are gone.
+    ///
+    #[cold]
+    fn look_around(&self) -> Result<(), ReceiveError> {
+        let Attached { store, queue, .. } = &self.attached;
+        let now_ms = clock::coarse_ms();
+        if self.rounds.begin(now_ms) {
+            return Ok(());
+        }
+        if queue.is_removed() {
+            return Err(ReceiveError::Removed);
+        }
+        if queue.mapped.group(self.group).state.load(Acquire) != group::ACTIVE {
+            return Err(ReceiveError::GroupRemoved);
+        }
+        let head = self.subscriber.borrow().head();
+        self.rounds.swept.set(queue.tend(store, now_ms, Some((self.group, head))));
+        self.attached.tell_in_flight(self.in_flight.get());
+        Ok(())
+    }
+
+    /// Turns a leased message into a delivery. `None`: the lease was lost meanwhile.
+    #[inline]
+    pub(super) fn hand_over(&self, leased: Leased) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        self.rounds.message();
+        let mapped = &self.attached.queue.mapped;
+        let held = Held { position: leased.position, lease: leased.lease, attempts: leased.attempts.into() };
+        if let Some(lease_ms) = self.lease_ms {
+            // The coarse clock may be a tick behind: the lease must not be shorter than promised.
+            let deadline = clock::coarse_ms() + clock::tick_ms() + lease_ms;
+            held.begin(mapped, self.group, deadline);
+        } else if leased.attempts > 1 {
+            held.begin(mapped, self.group, 0);
+        }
+        let Ok(span) = mapped.span(leased.position, leased.len) else {
+            self.park_unreadable(held);
+            return Err(ReceiveError::Damaged { what: "a message is longer than its queue's limit" });
+        };
+        if leased.position < self.birth {
+            return Ok(self.copy_old(held, leased.len));
+        }
+        let mut parcel = self.parcel(held);
+        if self.attached.store.trusted && self.lease_ms.is_none() {
+            parcel.body = Body::InPlace(span);
+            return Ok(Some(Delivery::new(self, parcel)));
+        }
+        parcel.body = Body::Copied(span.copy_to(&mut parcel.buffer));
+        if self.lease_ms.is_some() && !held.stands(mapped, self.group) {
+            self.keep(parcel);
+            return Ok(None);
+        }
+        Ok(Some(Delivery::new(self, parcel)))
+    }
+
+    /// Copies a message that is older than the group: a producer that knew nothing of the group may be overwriting it. Then it is gone.
+    #[cold]
+    fn copy_old(&self, held: Held, len: u32) -> Option<Delivery<'_>> {
+        let mapped = &self.attached.queue.mapped;
+        let mut parcel = self.parcel(held);
+        let copied = mapped.copy_unleased(held.position, len, &mut parcel.buffer);
+        if let Some(headers) = copied
+            && held.is_whole(mapped)
+            && held.stands(mapped, self.group)
+        {
+            parcel.body = Body::Copied(headers);
+            return Some(Delivery::new(self, parcel));
+        }
+        // A lease that was lost meanwhile is lost either way.
+        let _ = held.ack(mapped, self.group, self.alone);
+        None
+    }
+
+    #[cold]
+    fn park_unreadable(&self, held: Held) {
+        let _ = held.bury(self, REASON_CORRUPT);
+    }
+
+    /// A parcel for a message; an old one if there is one.
+    #[inline(always)]
+    fn parcel(&self, held: Held) -> Box<Parcel> {
+        match self.spare.borrow_mut().pop() {
+            Some(mut parcel) => {
+                parcel.held = held;
+                parcel.settled = false;
+                parcel
+            }
+            None => Box::new(Parcel { held, body: Body::Copied(0), buffer: Vec::new(), settled: false }),
+        }
+    }
+
+    /// Keeps a parcel for the next message.
+    #[inline(always)]
+    pub(crate) fn keep(&self, mut parcel: Box<Parcel>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MAX && parcel.buffer.capacity() <= SPARE_BYTES {
+            parcel.buffer.clear();
+            spare.push(parcel);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Consumers: receive under a lease.
+
+mod builder;
+mod look;
+mod rounds;
+
+use std::cell::{Cell, RefCell};
+use std::hint;
+use std::time::{Duration, Instant};
+
+pub use self::builder::ConsumerBuilder;
+use self::look::Look;
+use self::rounds::Rounds;
+use crate::delivery::Parcel;
+use crate::delivery::policy::FailurePolicy;
+use crate::queue::attach::Attached;
+use crate::ring::Subscriber;
+use crate::sys::clock;
+use crate::{Delivery, ReceiveError, Received, Wait};
+
+/// Looks in a row, with a processor's pause after each, before an adaptive consumer sleeps: some 20 us.
+const LOOKS: u32 = 2048;
+
+/// Looks at an empty slot before its claim word is read too.
+const LOOKS_PER_CLAIM: u32 = 32;
+
+/// Looks at a position that a producer is writing before a relaxed group goes on without it.
+const WRITING_PATIENCE: u32 = 64;
+
+/// The sleep of the consumer that swept last: it is the one to do it again.
+const SWEEPER_NAP: Duration = Duration::from_millis(5);
+
+/// Parcels that are kept for the next messages.
+const SPARE_MAX: usize = 64;
+
+/// Bytes of a parcel's buffer above which it is not kept.
+const SPARE_BYTES: usize = 1 << 20;
+
+/// Receives from a group. `Send`, not `Sync`: one per thread.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let store = ringway::Store::open_or_create(dir.path().join("store"))?;
+/// # let queue = ringway::Queue::options().open_or_create(&store, "orders")?;
+/// # queue.producer().build()?.publish("x")?;
+/// use std::time::Duration;
+/// use ringway::Lease;
+///
+/// let worker = queue.consumer("default").lease(Lease::Timed(Duration::from_secs(5))).build()?;
+/// while let Some(delivery) = worker.receive_timeout(Duration::from_millis(10))? {
+///     match do_the_work(delivery.payload()) {
+///         Ok(()) => delivery.ack()?,
+///         Err(_) => delivery.nack()?,
+///     }
+/// }
+/// # fn do_the_work(_: &[u8]) -> Result<(), ()> { Ok(()) }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Consumer {
+    pub(crate) attached: Attached,
+    pub(crate) group: u8,
+    /// Nobody else writes the group's ledger, and leases have no deadline: plain stores do.
+    pub(crate) alone: bool,
+    pub(crate) policy: FailurePolicy,
+    /// Whether sleepers can be reached without a fence here.
+    pub(crate) fenced: bool,
+    pub(crate) in_flight: Cell<usize>,
+    subscriber: RefCell<Subscriber>,
+    lease_ms: Option<u64>,
+    ordered: bool,
+    /// Positions before this are older than the group, and may be overwritten while they are read.
+    birth: u64,
+    limit: usize,
+    wait: Wait,
+    /// Parcels of settled deliveries. Boxed, since they are handed out by the box.
+    #[expect(clippy::vec_box)]
+    spare: RefCell<Vec<Box<Parcel>>>,
+    rounds: Rounds,
+    /// A position that was found unfinished, and how often in a row.
+    writing: Cell<(u64, u32)>,
+}
+
+impl Consumer {
+    /// Waits for a message.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError`]: `InFlightLimit`, `GroupRemoved`, `Removed`, `Forked`; `Damaged` if a message cannot be read, which is then parked as a dead letter.
+    #[inline]
+    pub fn receive(&self) -> Result<Delivery<'_>, ReceiveError> {
+        if let Some(leased) = self.look_ahead()
+            && let Some(delivery) = self.hand_over(leased)?
+        {
+            return Ok(delivery);
+        }
+        self.receive_waiting()
+    }
+
+    #[cold]
+    fn receive_waiting(&self) -> Result<Delivery<'_>, ReceiveError> {
+        loop {
+            if let Some(delivery) = self.receive_until(None)? {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    /// A message if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline]
+    pub fn try_receive(&self) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        match self.look_ahead() {
+            Some(leased) => self.hand_over(leased),
+            None => self.look_and_hand_over(true),
+        }
+    }
+
+    /// Waits for a message at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    pub fn receive_timeout(&self, timeout: Duration) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        match self.try_receive()? {
+            None if !timeout.is_zero() => self.receive_until(Instant::now().checked_add(timeout)),
+            found => Ok(found),
+        }
+    }
+
+    /// Up to `max` messages: waits at most `wait` for the first, and takes of the others what is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive), if there is not even one.
+    pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Vec<Delivery<'_>>, ReceiveError> {
+        let mut batch = Vec::new();
+        if max == 0 {
+            return Ok(batch);
+        }
+        batch.extend(self.receive_timeout(wait)?);
+        while !batch.is_empty() && batch.len() < max && self.in_flight.get() < self.limit {
+            match self.try_receive() {
+                Ok(Some(delivery)) => batch.push(delivery),
+                // Whatever is wrong, the next call says so; these must not be lost to the caller.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(batch)
+    }
+
+    /// At most once: a message, already acked, or `None` after this time. It is lost if this process dies before it has done its work.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    pub fn receive_and_delete(&self, timeout: Duration) -> Result<Option<Received>, ReceiveError> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            let Some(delivery) = self.receive_timeout(left)? else { return Ok(None) };
+            let received = delivery.to_received();
+            // A lease that was lost here is somebody else's message now.
+            if delivery.ack().is_ok() {
+                return Ok(Some(received));
+            }
+        }
+    }
+
+    /// An endless iterator of deliveries: [`receive`](Self::receive) again and again.
+    pub fn messages(&self) -> Messages<'_> {
+        Messages { consumer: self }
+    }
+
+    /// Deliveries that are not settled yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    fn receive_until(&self, deadline: Option<Instant>) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        let mut looks = 0_u32;
+        loop {
+            let thorough = looks % LOOKS_PER_CLAIM == LOOKS_PER_CLAIM - 1;
+            if let Some(delivery) = self.look_and_hand_over(thorough)? {
+                return Ok(Some(delivery));
+            }
+            looks = looks.wrapping_add(1);
+            let sleeps = match self.wait {
+                Wait::Spin => false,
+                Wait::Adaptive => looks >= LOOKS,
+                Wait::Park => true,
+            };
+            if sleeps || looks.is_multiple_of(LOOKS_PER_CLAIM) {
+                let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                    Some(Duration::ZERO) => return self.look_and_hand_over(true),
+                    Some(left) => left,
+                    None => Duration::MAX,
+                };
+                if sleeps {
+                    if let Some(delivery) = self.sleep(left)? {
+                        return Ok(Some(delivery));
+                    }
+                    continue;
+                }
+            }
+            hint::spin_loop();
+        }
+    }
+
+    /// Sleeps until there may be something, at most `longest`.
+    #[cold]
+    fn sleep(&self, longest: Duration) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        let mut nap = if self.rounds.swept.get() { longest.min(SWEEPER_NAP) } else { longest };
+        // A look before, to know until when there is nothing.
+        match self.look(true)? {
+            Look::Message(leased) => return self.hand_over(leased),
+            Look::Nothing { until_ms: Some(until) } => {
+                nap = nap.min(Duration::from_millis(until.saturating_sub(clock::boot_ms()).max(1)));
+            }
+            Look::Nothing { until_ms: None } => {}
+        }
+        let found = self.attached.queue.sleep_for_messages(self.group, nap, || match self.look(true) {
+            Ok(Look::Nothing { .. }) => None,
+            found => Some(found),
+        });
+        self.rounds.futile_left.set(0);
+        match found.transpose()? {
+            Some(Look::Message(leased)) => self.hand_over(leased),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if self.attached.store.forked() {
+            return;
+        }
+        self.subscriber.borrow_mut().leave(&self.attached.queue.mapped);
+        // A delivery that was leaked is still leased: its record has to be found when this process ends.
+        if self.in_flight.get() != 0 {
+            self.attached.leave_for_recovery();
+        }
+    }
+}
+
+/// See [`Consumer::messages`].
+#[derive(Debug)]
+pub struct Messages<'c> {
+    consumer: &'c Consumer,
+}
+
+impl<'c> Iterator for Messages<'c> {
+    type Item = Result<Delivery<'c>, ReceiveError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.consumer.receive())
+    }
+}
