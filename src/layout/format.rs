@@ -418,6 +418,8 @@ fn lease_and_due_words_are_as_documented() {
         &[
             ("time", &|bits| Due::from_bits(bits).time_of(Lease::from_bits(bits & 0xff)).unwrap_or(u64::MAX)),
             ("back", &|bits| Due::from_bits(bits).is_back(Lease::from_bits(bits & 0xff)).into()),
+            ("failed", &|bits| Due::from_bits(bits).is_failed().into()),
+            ("reason", &|bits| Due::from_bits(bits).reason().into()),
             ("attempts", &|bits| Due::from_bits(bits).attempts_of(Lease::from_bits(bits & 0xff)).into()),
             ("tag", &tag_of),
         ],

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::receive::{encode, mark};
-use super::settle::{Beaten, Return, end};
+use super::settle::{Beaten, Return, end, finish};
 use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near, told};
 use crate::memory::{Memory, Place};
 
@@ -96,12 +96,12 @@ pub struct Swept {
     pub expired: u64,
     /// Of those, the dead ones.
     pub dead: u64,
-    /// Slots whose mark was missing.
+    /// Slots whose mark was missing, or that somebody had not come to mark yet.
     pub marked: u64,
 }
 
-/// Looks at the lease words of some slots: returns leases whose time is over at `now_ms`, and marks what is to be
-/// handed out and has no mark. `head`: where the caller stands, if it is a consumer of this group.
+/// Looks at the lease words of some slots: returns leases whose time is over at `now_ms`, finishes what a holder, or another sweep,
+/// was giving back (it may be paused in the middle, and has left no deadline), and marks what is to be handed out and has no mark. `head`: where the caller stands, if it is a consumer of this group.
 pub fn sweep<M: Memory>(
     memory: &M,
     group: u8,
@@ -115,14 +115,21 @@ pub fn sweep<M: Memory>(
     for slot in slots {
         let lease = Lease::from_bits(memory.load(Place::Lease(group, slot), Acquire));
         match lease.state() {
-            State::Timed => match expire(memory, group, slot, lease, now_ms, &decide) {
-                Some(Return::Dead { .. }) => {
-                    swept.expired += 1;
-                    swept.dead += 1;
+            State::Timed => {
+                let due = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
+                if due.is_back(lease) {
+                    swept.marked += u64::from(finish(memory, group, slot, lease, due));
+                    continue;
                 }
-                Some(Return::Retry { .. }) => swept.expired += 1,
-                None => {}
-            },
+                match expire(memory, group, slot, lease, due, now_ms, &decide) {
+                    Some(Return::Dead { .. }) => {
+                        swept.expired += 1;
+                        swept.dead += 1;
+                    }
+                    Some(Return::Retry { .. }) => swept.expired += 1,
+                    None => {}
+                }
+            }
             State::Retry => {
                 let due = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
                 swept.marked += u64::from(remark(memory, group, slot, due.time_of(lease).unwrap_or(0)));
@@ -136,17 +143,17 @@ pub fn sweep<M: Memory>(
     swept
 }
 
-/// Returns a lease whose deadline is over. The due word that showed it first (see [`end`]): a holder that
+/// Returns a lease whose deadline is over. The due word that shows it first (see [`end`]): a holder that
 /// extends at this moment wins it, or loses the lease.
 fn expire<M: Memory>(
     memory: &M,
     group: u8,
     slot: u64,
     lease: Lease,
+    due: Due,
     now_ms: u64,
     decide: &impl Fn(Lease) -> Return,
 ) -> Option<Return> {
-    let due = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
     if due.time_of(lease)? > now_ms {
         return None;
     }

@@ -11,7 +11,7 @@ use crate::memory::{Memory, Place};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseLost;
 
-/// What a message that was not acked turns into.
+/// What a message that was not acked turns into. Its failures are those of its lease, or one more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Return {
     /// Handed out again, not before this time (milliseconds since boot), with this many failures.
@@ -27,7 +27,7 @@ pub enum Return {
         now_ms: u64,
         /// Failed deliveries.
         failures: u16,
-        /// Why.
+        /// Why: 1 to [`REASON_MAX`](super::REASON_MAX).
         reason: u16,
     },
 }
@@ -62,6 +62,9 @@ pub fn ack<M: Memory>(
 /// lease is still held, by a dead process, and recovery returns it. Death after the lease word: a RETRY without a mark, which
 /// recovery or the sweep finds.
 ///
+/// The due word decides. A holder that is held up after it finds that a sweep finished the rest: the deadline is no longer there
+/// to be waited for, and nobody else would let the message go while the holder is paused.
+///
 /// # Errors
 ///
 /// [`LeaseLost`], also if the sweep is expiring it at this moment.
@@ -86,9 +89,8 @@ pub fn give_back<M: Memory>(
             return Err(LeaseLost);
         }
         match end(memory, group, position, held, seen, to) {
-            Ok(()) => return Ok(()),
+            Ok(()) | Err(Beaten::AtLease) => return Ok(()),
             Err(Beaten::AtDue) => {}
-            Err(Beaten::AtLease) => return Err(LeaseLost),
         }
     }
     Err(LeaseLost)
@@ -98,11 +100,11 @@ pub fn give_back<M: Memory>(
 pub(super) enum Beaten {
     /// The due word is not the one seen; nothing was changed.
     AtDue,
-    /// The lease is not held any more.
+    /// The due word is moved, but the lease is not held any more: it was acked before, or somebody has finished this.
     AtLease,
 }
 
-/// Ends a lease whose due word was seen as `seen`: the due word, the lease word, the mark.
+/// Ends a lease whose due word was seen as `seen`: the due word, then the [rest](finish).
 ///
 /// By CAS from what was seen: a deadline that was moved meanwhile keeps the sweep from ending the lease; one
 /// that is marked as given back can be moved no more; and a repairer that wakes up late cannot write over the due word of a
@@ -115,21 +117,28 @@ pub(super) fn end<M: Memory>(
     seen: Due,
     to: Return,
 ) -> Result<(), Beaten> {
-    let (word, time) = match to {
-        Return::Retry { due_ms, failures } => (held.retry(failures), due_ms),
-        Return::Dead { now_ms, failures, reason } => (held.dead(failures, reason), now_ms),
+    let (time, failures, reason) = match to {
+        Return::Retry { due_ms, failures } => (due_ms, failures, None),
+        Return::Dead { now_ms, failures, reason } => (now_ms, failures, Some(reason)),
     };
-    let due = Due::given_back(time, seen.attempts_of(held), held.turn());
+    let due = Due::new(time, seen.attempts_of(held), held.turn());
+    let due = due.given_back(failures > held.failures(), reason);
     memory
         .compare_exchange(Place::Due(group, position), seen.bits(), due.bits())
         .map_err(|_| Beaten::AtDue)?;
-    memory
-        .compare_exchange(Place::Lease(group, position), held.bits(), word.bits())
-        .map_err(|_| Beaten::AtLease)?;
-    if let Return::Retry { due_ms, .. } = to {
-        mark(memory, group, position, due_ms);
+    if finish(memory, group, position, held, due) { Ok(()) } else { Err(Beaten::AtLease) }
+}
+
+/// Ends a lease as its due word says: the lease word, the mark. `false`: the lease is not held any more.
+pub(super) fn finish<M: Memory>(memory: &M, group: u8, position: u64, held: Lease, due: Due) -> bool {
+    let word = due.ending_of(held);
+    if memory.compare_exchange(Place::Lease(group, position), held.bits(), word.bits()).is_err() {
+        return false;
     }
-    Ok(())
+    if word.state() == State::Retry {
+        mark(memory, group, position, due.time_of(held).unwrap_or(0));
+    }
+    true
 }
 
 /// Writes the deadline of a lease that was just taken, or the attempts of one without.

@@ -4,7 +4,7 @@
 //! claim   | lap 32 | skips 20 | owner 12 |                        producers
 //! seq     | lap 32 | kind 2 | len 30 |                            the claimant
 //! lease   | lap 32 | state 3 | failures 9 | owner 12 | turn 8 |   the group
-//! due     | time 39 | back 1 | attempts 16 | tag 8 |              the group
+//! due     | time 39 | end 5 | attempts 12 | tag 8 |               the group
 //! ```
 
 use std::fmt;
@@ -348,10 +348,17 @@ impl fmt::Debug for Lease {
 /// It speaks of the lease whose turn equals its tag. With any other tag it is left over from an earlier lease
 /// and says nothing: its writer has not come to it yet, or had no reason to write it.
 ///
-/// `back` is set by whoever ends that lease other than by ack, before the lease word changes: from then on the time is that
-/// of the next attempt, and nobody can move a deadline that is not one any more.
+/// Whoever ends that lease other than by ack says so here, before the lease word changes: `back` is set, `failed` and `reason` tell
+/// what the lease word turns into, and the time is that of the next attempt. From then on nobody can move a deadline that is not
+/// one any more, and anybody can finish what was begun.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Due(u64);
+
+/// The longest count of deliveries that a due word can hold.
+pub const ATTEMPTS_MAX: u16 = (1 << 12) - 1;
+
+/// The largest number of a reason for death that a due word can hold; 0 is none.
+pub const REASON_MAX: u16 = (1 << 3) - 1;
 
 /// The latest time a due word can hold, in milliseconds since boot: 17 years.
 pub const TIME_MAX: u64 = (1 << 39) - 1;
@@ -360,12 +367,18 @@ impl Due {
     /// At `time_ms` since boot, for the lease of this turn, which was this many deliveries of the message.
     pub const fn new(time_ms: u64, attempts: u16, turn: u8) -> Due {
         let time = if time_ms > TIME_MAX { TIME_MAX } else { time_ms };
+        let attempts = if attempts > ATTEMPTS_MAX { ATTEMPTS_MAX } else { attempts };
         Due(time << 25 | (attempts as u64) << 8 | turn as u64)
     }
 
-    /// The same, once the lease is being given back.
-    pub const fn given_back(time_ms: u64, attempts: u16, turn: u8) -> Due {
-        Due(Due::new(time_ms, attempts, turn).0 | 1 << 24)
+    /// The same, once the lease is being given back: with one failure more or not, for another attempt, or dead for this reason.
+    pub const fn given_back(self, failed: bool, reason: Option<u16>) -> Due {
+        let reason = match reason {
+            Some(reason) if reason < REASON_MAX => reason,
+            Some(_) => REASON_MAX,
+            None => 0,
+        };
+        Due(self.0 | 1 << 24 | (failed as u64) << 23 | (reason as u64) << 20)
     }
 
     /// The word with this content.
@@ -388,17 +401,40 @@ impl Due {
         self.0 as u8 == lease.turn() && self.0 >> 24 & 1 == 1
     }
 
+    /// Whether the lease that is being given back counts as a failure.
+    pub const fn is_failed(self) -> bool {
+        self.0 >> 23 & 1 == 1
+    }
+
+    /// Why the message of the lease that is being given back is dead; 0 if it is not.
+    pub const fn reason(self) -> u16 {
+        (self.0 >> 20) as u16 & REASON_MAX
+    }
+
+    /// What the word of a lease that is being given back turns into.
+    pub const fn ending_of(self, lease: Lease) -> Lease {
+        let failures = lease.failures() + self.is_failed() as u16;
+        match self.reason() {
+            0 => lease.retry(failures),
+            reason => lease.dead(failures, reason),
+        }
+    }
+
     /// Deliveries so far, if it speaks of this lease; else what the failures show.
     pub const fn attempts_of(self, lease: Lease) -> u16 {
         let shown = lease.failures() + if lease.is_held() { 1 } else { 0 };
-        let told = if self.0 as u8 == lease.turn() { (self.0 >> 8) as u16 } else { 0 };
+        let told = if self.0 as u8 == lease.turn() { (self.0 >> 8) as u16 & ATTEMPTS_MAX } else { 0 };
         if told > shown { told } else { shown }
     }
 }
 
 impl fmt::Debug for Due {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let back = if self.0 >> 24 & 1 == 1 { ", back" } else { "" };
-        write!(f, "due({} ms, attempts {}, tag {}{back})", self.0 >> 25, (self.0 >> 8) as u16, self.0 as u8)
+        let attempts = (self.0 >> 8) as u16 & ATTEMPTS_MAX;
+        write!(f, "due({} ms, attempts {attempts}, tag {}", self.0 >> 25, self.0 as u8)?;
+        if self.0 >> 24 & 1 == 1 {
+            write!(f, ", back, failed {}, reason {}", self.is_failed(), self.reason())?;
+        }
+        f.write_str(")")
     }
 }

@@ -217,7 +217,8 @@ impl Look<'_> {
 
     fn due(&self, lease: Lease, due: Due) -> Option<String> {
         let longest = match lease.state() {
-            State::Timed => LEASE_BOUNDS.1.as_millis() as u64,
+            State::Timed if !due.is_back(lease) => LEASE_BOUNDS.1.as_millis() as u64,
+            State::Timed => DELAY_MAX.as_millis() as u64,
             State::Retry => DELAY_MAX.as_millis() as u64,
             State::Dead => 0,
             _ => return None,
