@@ -194,10 +194,11 @@ impl Memory for Modelled {
     }
 }
 
-/// A memory whose user vanishes before its `k`-th access.
+/// A memory whose user vanishes, or is paused, before its `k`-th access.
 pub struct Mortal<'a> {
     memory: &'a Modelled,
     left: Cell<u32>,
+    meanwhile: Cell<Option<Box<dyn FnOnce() + 'a>>>,
 }
 
 struct Vanished;
@@ -205,12 +206,17 @@ struct Vanished;
 impl<'a> Mortal<'a> {
     /// Runs a life of `accesses`; `None`: it was cut short.
     pub fn live<T>(memory: &'a Modelled, accesses: u32, life: impl FnOnce(&Mortal<'a>) -> T) -> Option<T> {
-        let mortal = Mortal { memory, left: Cell::new(accesses) };
+        let mortal = Mortal { memory, left: Cell::new(accesses), meanwhile: Cell::new(None) };
         match catch_unwind(AssertUnwindSafe(|| life(&mortal))) {
             Ok(value) => Some(value),
             Err(cause) if cause.is::<Vanished>() => None,
             Err(cause) => resume_unwind(cause),
         }
+    }
+
+    /// A memory whose user is paused before its next access but `accesses`; what others do `meanwhile` is done then.
+    pub fn paused(memory: &'a Modelled, accesses: u32, meanwhile: impl FnOnce() + 'a) -> Mortal<'a> {
+        Mortal { memory, left: Cell::new(accesses), meanwhile: Cell::new(Some(Box::new(meanwhile))) }
     }
 
     /// Writes a payload.
@@ -226,9 +232,16 @@ impl<'a> Mortal<'a> {
     }
 
     fn tick(&self) {
-        match self.left.get() {
-            0 => resume_unwind(Box::new(Vanished)),
-            left => self.left.set(left - 1),
+        match (self.left.get(), self.meanwhile.take()) {
+            (0, None) => resume_unwind(Box::new(Vanished)),
+            (0, Some(meanwhile)) => {
+                self.left.set(u32::MAX);
+                meanwhile();
+            }
+            (left, meanwhile) => {
+                self.left.set(left - 1);
+                self.meanwhile.set(meanwhile);
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Deadlines: a lease is settled by its holder or ended by the sweep, never both; and what a timed holder copied counts only if
 //! its lease stands after.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, fence};
-use loom_tests::modelled::{Fault, Modelled, check, must_fail, owner, publish, receive};
+use loom_tests::modelled::{Fault, Modelled, Mortal, check, must_fail, owner, publish, receive};
 use ringway::ring::{Found, Lease, Leased, Publisher, Subscriber, repair, settle};
 
 /// A message under a lease whose deadline is over at 5.
@@ -69,6 +70,25 @@ fn release_in_time(fault: Option<Fault>) {
     assert_eq!((again.lease.failures(), again.attempts), (0, 2));
 }
 
+/// A repairer is paused before its `k`-th access: meanwhile another returns the dead one's lease, and the message comes into other
+/// hands. Those may extend. (Not for loom's threads: it lets a CAS and a later plain store of another thread change places.)
+fn late_repairer(k: u32) {
+    let (memory, _, leased) = leased(None);
+    let position = leased.position;
+    let next = Cell::new(None);
+    let late = Mortal::paused(&memory, k, || {
+        repair::return_lease(&*memory, 0, position, owner(2), again);
+        let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, true);
+        if let Found::Message(again) = subscriber.next_returned(&*memory, 5, false) {
+            settle::begin(&*memory, 0, position, again.lease, again.attempts, 9);
+            next.set(Some(again.lease));
+        }
+    });
+    repair::return_lease(&late, 0, position, owner(2), again);
+    let lease = next.get().expect("it was paused, and the message was there");
+    settle::extend(&*memory, 0, position, lease, 12).expect("its lease stands");
+}
+
 fn against_extend(fault: Option<Fault>) {
     let (memory, _, leased) = leased(fault);
     let shared = memory.clone();
@@ -129,6 +149,14 @@ fn expiry_against_ack() {
 #[test]
 fn sweep_against_release() {
     check("sweep against release", 3, || release_in_time(None));
+}
+
+#[test]
+fn late_repairer_against_extend() {
+    // Two words, the lease once more, then the first of two changes: a pause after that one has left the message in its hands.
+    for k in 0..4 {
+        check("late repairer against extend", 3, move || late_repairer(k));
+    }
 }
 
 #[test]

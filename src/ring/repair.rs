@@ -80,6 +80,11 @@ pub fn return_lease<M: Memory>(
         if !lease.is_held() || lease.owner() != dead {
             return None;
         }
+        // Read in two steps: in between another repairer may have returned this lease, and the due word be a later one's, which
+        // without it could neither be extended nor expire.
+        if memory.load(Place::Lease(group, slot), Acquire) != lease.bits() {
+            continue;
+        }
         let to = decide(lease);
         match end(memory, group, slot, lease, seen, to) {
             Ok(()) => return Some(to),
