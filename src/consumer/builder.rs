@@ -9,7 +9,7 @@ use super::{Consumer, SPARE_MAX};
 use crate::delivery::policy::policy_of;
 use crate::queue::attach::{Attached, Role};
 use crate::queue::groups::settings_of;
-use crate::ring::Subscriber;
+use crate::ring::{Attention, Subscriber};
 use crate::sys::{clock, membarrier};
 use crate::{LEASE_BOUNDS, Lease, Order, Queue, StoreError, Wait};
 
@@ -108,6 +108,7 @@ impl ConsumerBuilder {
             wait: self.wait,
             spare: RefCell::new(Vec::with_capacity(SPARE_MAX)),
             rounds: Rounds::new(),
+            not_due: Cell::new(Attention::NONE),
             writing: Cell::new((0, 0)),
             attached,
         })

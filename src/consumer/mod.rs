@@ -14,7 +14,7 @@ use self::rounds::Rounds;
 use crate::delivery::Parcel;
 use crate::delivery::policy::FailurePolicy;
 use crate::queue::attach::Attached;
-use crate::ring::Subscriber;
+use crate::ring::{Attention, Subscriber};
 use crate::sys::clock;
 use crate::{Delivery, ReceiveError, Received, Wait};
 
@@ -79,6 +79,9 @@ pub struct Consumer {
     #[expect(clippy::vec_box)]
     spare: RefCell<Vec<Box<Parcel>>>,
     rounds: Rounds,
+    /// The group's attention word when it was last found that nothing is due yet. As long as it stands, and its time has not come, fresh
+    /// messages are received as if nothing had been returned.
+    not_due: Cell<Attention>,
     /// A position that was found unfinished, and how often in a row.
     writing: Cell<(u64, u32)>,
 }

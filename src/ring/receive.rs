@@ -215,10 +215,10 @@ impl Subscriber {
         }
     }
 
-    /// Whether some slot of the group may need a look before fresh ones: one load, for the hot path.
+    /// Whether some slot of the group may need a look before fresh ones, and when: one load, for the hot path.
     #[inline(always)]
-    pub fn wants_attention<M: Memory>(&self, memory: &M) -> bool {
-        memory.load(Place::Attention(self.group), Relaxed) != 0
+    pub fn attention<M: Memory>(&self, memory: &M) -> Attention {
+        Attention(memory.load(Place::Attention(self.group), Relaxed))
     }
 
     /// The first returned message or late arrival that is due at `now_ms`, leased. `NotBefore` if there are
@@ -348,6 +348,20 @@ impl Subscriber {
         if let Some(found) = self.returned_at(memory, slot, now_ms) {
             mark(memory, self.group, slot, found.due_ms);
         }
+    }
+}
+
+/// A group's attention word. It changes with every mark that is due earlier than all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attention(u64);
+
+impl Attention {
+    /// Nothing needs a look.
+    pub const NONE: Attention = Attention(0);
+
+    /// Whether something needs a look at this time, in milliseconds since boot.
+    pub const fn is_due(self, now_ms: u64) -> bool {
+        self.0 != 0 && !self.0 <= now_ms
     }
 }
 
