@@ -7,7 +7,7 @@ use crate::delivery::policy::REASON_CORRUPT;
 use crate::delivery::{Body, Held, Parcel};
 use crate::layout::queue::group;
 use crate::queue::attach::Attached;
-use crate::ring::{Found, Leased, Unfinished};
+use crate::ring::{Found, Leased, NEVER, Unfinished};
 use crate::sys::clock;
 use crate::{Delivery, ReceiveError};
 
@@ -31,7 +31,7 @@ impl Consumer {
             return None;
         }
         let mut subscriber = self.subscriber.borrow_mut();
-        if subscriber.wants_attention(&queue.mapped) {
+        if subscriber.wants_attention(&queue.mapped, self.rounds.quiet_ms.get()) {
             return None;
         }
         subscriber.next_ready(&queue.mapped)
@@ -59,12 +59,16 @@ impl Consumer {
         }
         let mut subscriber = self.subscriber.borrow_mut();
         let mut until_ms = None;
-        if subscriber.wants_attention(&queue.mapped) {
+        let quiet_ms = if thorough { NEVER } else { self.rounds.quiet_ms.get() };
+        if subscriber.wants_attention(&queue.mapped, quiet_ms) {
             match subscriber.next_returned(&queue.mapped, clock::coarse_ms(), self.ordered) {
                 Found::Message(leased) => return Ok(Look::Message(leased)),
                 // In an ordered group nothing overtakes it.
                 Found::NotBefore(time) if self.ordered => return Ok(Look::Nothing { until_ms: Some(time) }),
-                Found::NotBefore(time) => until_ms = Some(time),
+                Found::NotBefore(time) => {
+                    self.rounds.quiet_ms.set(time);
+                    until_ms = Some(time);
+                }
                 Found::Empty | Found::Writing { .. } => {}
             }
         }

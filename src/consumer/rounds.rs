@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::queue::tend::SWEEP_MS;
+use crate::ring::NEVER;
 
 /// Futile looks before a consumer looks around again, at most.
 const FUTILE_PER_ROUND: u32 = 64;
@@ -21,6 +22,10 @@ pub(super) struct Rounds {
     messages_left: Cell<u32>,
     messages: Cell<u32>,
     last_ms: Cell<u64>,
+    /// When the first returned message is due, as was found in this round; until its end nobody needs to look for that one.
+    ///
+    /// A message that is not due for long, or a late arrival whose producer is paused, so costs a clock each round and not each message.
+    pub(super) quiet_ms: Cell<u64>,
     /// Whether this consumer did the last sweep that it came by.
     pub(super) swept: Cell<bool>,
 }
@@ -33,6 +38,7 @@ impl Rounds {
             messages_left: Cell::new(1),
             messages: Cell::new(1),
             last_ms: Cell::new(0),
+            quiet_ms: Cell::new(NEVER),
             swept: Cell::new(false),
         }
     }
@@ -48,6 +54,7 @@ impl Rounds {
 
     /// Begins another round; whether the last one took less than the time between two sweeps, and there is nothing to do yet.
     pub(super) fn begin(&self, now_ms: u64) -> bool {
+        self.quiet_ms.set(NEVER);
         let hurried = now_ms < self.last_ms.get() + SWEEP_MS;
         if hurried {
             self.futile.set((self.futile.get() * 2).min(FUTILE_PER_ROUND));

@@ -235,5 +235,5 @@ pub mod settle;
 mod words;
 
 pub use publish::{Full, Publisher};
-pub use receive::{Found, Leased, Subscriber, Unfinished};
+pub use receive::{Found, Leased, NEVER, Subscriber, Unfinished};
 pub use words::*;

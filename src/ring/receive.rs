@@ -215,10 +215,12 @@ impl Subscriber {
         }
     }
 
-    /// Whether some slot of the group may need a look before fresh ones: one load, for the hot path.
+    /// Whether some slot of the group may need a look before fresh ones: one load, for the hot path. `but_ms`: a time of which it is
+    /// known that it is not due yet ([`NEVER`] for none).
     #[inline(always)]
-    pub fn wants_attention<M: Memory>(&self, memory: &M) -> bool {
-        memory.load(Place::Attention(self.group), Relaxed) != 0
+    pub fn wants_attention<M: Memory>(&self, memory: &M, but_ms: u64) -> bool {
+        let attention = memory.load(Place::Attention(self.group), Relaxed);
+        attention != 0 && attention != encode(but_ms)
     }
 
     /// The first returned message or late arrival that is due at `now_ms`, leased. `NotBefore` if there are
@@ -253,13 +255,13 @@ impl Subscriber {
                 Err(_) => {}
             }
         }
-        if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
+        if next_due == NEVER { Found::Empty } else { Found::NotBefore(next_due) }
     }
 
     /// Goes through the marked slots. `Err`: nothing to hand out or to wait for in order; when the next one is due.
     fn look_through<M: Memory>(&mut self, memory: &M, now_ms: u64, ordered: bool) -> Result<Found, u64> {
         let mut first: Option<Returned> = None;
-        let mut next_due = u64::MAX;
+        let mut next_due = NEVER;
         for index in 0..memory.capacity().div_ceil(64) {
             let mut bits = memory.load(Place::Returned(self.group, index), Acquire);
             while bits != 0 {
@@ -366,6 +368,9 @@ enum Pending {
     Unfinished(Owner),
     Changed,
 }
+
+/// A time that does not come.
+pub const NEVER: u64 = u64::MAX;
 
 /// A time as the attention word holds it: the earlier, the larger; 0 is never.
 pub(super) const fn encode(due_ms: u64) -> u64 {

@@ -247,7 +247,11 @@ impl Local {
                 next.to(Pc::Attend)
             }
             Pc::Attend => {
-                let wanted = self.subscriber.as_ref().expect("it started").wants_attention(memory);
+                let wanted = self
+                    .subscriber
+                    .as_ref()
+                    .expect("it started")
+                    .wants_attention(memory, ringway::ring::NEVER);
                 self.to(if wanted { Pc::Returned } else { Pc::Fresh })
             }
             Pc::Returned => {
