@@ -223,6 +223,17 @@ impl Fleet {
         (receives, workers().map(|worker| worker.log.publishes()).sum())
     }
 
+    /// How long each process has waited for a processor, altogether; where the kernel tells.
+    pub(crate) fn waits(&self) -> Vec<(Pid, Nanos)> {
+        let wait = |worker: &Worker| {
+            // Time on a processor, time waiting for one, time slices.
+            let stat = fs::read_to_string(format!("/proc/{}/schedstat", worker.pid)).unwrap_or_default();
+            let wait = stat.split_whitespace().nth(1).and_then(|wait| wait.parse().ok());
+            (worker.pid, wait.unwrap_or(0))
+        };
+        self.live().map(wait).collect()
+    }
+
     /// Whether some process ended as none should.
     pub(crate) fn crashed(&self) -> bool {
         self.gone.iter().any(|worker| matches!(worker.end, Some(End::Failed(_))))

@@ -1,7 +1,7 @@
 //! `TORTURE_MODE=redelivery`: how long the message of a killed holder takes to the next consumer.
 //!
 //! A holder receives a message and keeps it. Another consumer, the heir, waits in `receive`, asleep
-//! in the kernel; nobody else is there. Then the holder is killed.
+//! in the kernel; nobody else is there. Then the holder is killed, at any moment of the heir's naps.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ use crate::{directory, payload};
 
 const HEIR: usize = 0;
 const HOLDER: usize = 1;
+/// The longest time from the heir's falling asleep to the kill: longer than a nap.
+const NAPS: Nanos = 40_000_000;
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -76,7 +78,7 @@ fn bereave(fleet: &mut Fleet, round: u64, rng: &mut Rng) -> Result<Nanos, String
     for _ in 0..3 {
         until(fleet, "the heir to sleep", |fleet| fleet.at(HEIR).is_some_and(|heir| heir.state() == 'S'))?;
     }
-    thread::sleep(Duration::from_nanos(rng.below(3_000_000)));
+    thread::sleep(Duration::from_nanos(rng.below(NAPS)));
     let sent = fleet.kill(HOLDER)?.ok_or("there is no holder")?;
     until(fleet, "the redelivery", |fleet| fleet.at(HEIR).is_some_and(|heir| heir.log.receives() == round))?;
     fleet.order(Command::Idle, |place| matches!(place.role, Role::Heir));

@@ -15,7 +15,7 @@ use crate::job::Role;
 use crate::log::{Command, Stage};
 use crate::plan::{CAPACITY, MAX_MESSAGE, Plan};
 use crate::warden;
-use crate::watch::Watch;
+use crate::watch::{PATIENCE, Standstill, Watch};
 
 const QUEUE: &str = "orders";
 const MILLI: Nanos = 1_000_000;
@@ -113,7 +113,7 @@ impl Scenario {
         for place in self.fleet.reap()? {
             self.fleet.start(place)?;
         }
-        if let Some(stall) = self.watch.look(self.fleet.progress()) {
+        if let Some(stall) = self.watch.look(&self.fleet) {
             self.stalls.push(format!("{stall}\n{}", self.fleet.describe()));
         }
         Ok(())
@@ -229,7 +229,7 @@ impl Scenario {
     /// Tells some to leave and waits until they have.
     fn leave(&mut self, queue: &Queue, whom: impl Fn(&Role) -> bool) -> Result<(), String> {
         self.fleet.order(Command::Leave, |place| whom(&place.role));
-        let since = now();
+        let mut standstill = Standstill::new(0);
         loop {
             for place in self.fleet.reap()? {
                 let asked = whom(&self.fleet.places()[place].role);
@@ -242,7 +242,7 @@ impl Scenario {
             if !(0..self.fleet.places().len()).any(staying) {
                 return Ok(());
             }
-            if now() - since > ORDERLY {
+            if standstill.exceeds(0, ORDERLY, &self.fleet) {
                 self.stall("told to leave, some did not within 5 s", queue)?;
                 return Ok(());
             }
@@ -252,8 +252,7 @@ impl Scenario {
 
     /// Waits until nothing is left to do; false if that doesn't come to pass.
     fn drain(&mut self, queue: &Queue) -> Result<bool, String> {
-        let mut since = now();
-        let mut before = self.fleet.progress();
+        let mut standstill = Standstill::new(0);
         loop {
             for place in self.fleet.reap()? {
                 if !matches!(self.fleet.places()[place].role, Role::Producer(_)) {
@@ -266,11 +265,7 @@ impl Scenario {
             if empty(&info(queue)?) {
                 return Ok(true);
             }
-            let progress = self.fleet.progress();
-            if progress != before {
-                (before, since) = (progress, now());
-            }
-            if now() - since > 1000 * MILLI {
+            if standstill.exceeds(self.fleet.progress().0, PATIENCE, &self.fleet) {
                 self.stall("the queue is not empty, and nobody has received anything for 1 s", queue)?;
                 return Ok(false);
             }

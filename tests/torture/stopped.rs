@@ -1,6 +1,7 @@
 //! `TORTURE_MODE=stopped`: what two producers and two consumers achieve while a third producer is
 //! stopped in the middle of a publish and a third consumer while it holds a lease, compared with
-//! the same while those two are there and do nothing. Rounds of both alternate.
+//! the same while those two are stopped too, but with nothing in their hands. The two follow one
+//! another, in turns which of them comes first.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,8 +26,9 @@ const CAPACITY: u32 = 1024;
 const ORDINARY: usize = 48;
 /// Bytes of the message that takes long enough to be stopped in.
 const LONG: usize = 256 * 1024;
-/// Time of one measurement.
+/// Time of one measurement, and before it, for the others to get going.
 const SPAN: Duration = Duration::from_millis(1000);
+const WARM_UP: Duration = Duration::from_millis(100);
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,17 +59,15 @@ pub(crate) fn run(rounds: u64) -> Result<bool, String> {
     let queue = store.queue(&home.queue).map_err(|error| format!("opening the queue: {error}"))?;
     fleet.order(Command::Run, |place| matches!(place.role, Role::Eater));
     let (mut before, mut during) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
+    for round in 0..rounds {
         alarm::set(120);
-        sprint_on(&fleet);
-        before.push(measure(&fleet));
-        stop_both(&mut fleet, &queue)?;
-        during.push(measure(&fleet));
-        let held = queue.info().map_err(|error| error.to_string())?;
-        if held.unfinished == 0 || held.groups[0].leased == 0 {
-            return Err(format!("the publish or the lease did not stay as it was: {held:?}"));
+        if round % 2 == 0 {
+            before.push(without(&mut fleet)?);
         }
-        wake_both(&mut fleet)?;
+        during.push(with(&mut fleet, &queue)?);
+        if round % 2 == 1 {
+            before.push(without(&mut fleet)?);
+        }
     }
     alarm::cancel();
     let mut ratios: Vec<f64> = during.iter().zip(&before).map(|(during, before)| during / before).collect();
@@ -83,6 +83,28 @@ pub(crate) fn run(rounds: u64) -> Result<bool, String> {
 
 fn sprint_on(fleet: &Fleet) {
     fleet.order(Command::Run, |place| matches!(place.role, Role::Sprinter { bytes: ORDINARY }));
+}
+
+/// Measures while the two are stopped and have nothing.
+fn without(fleet: &mut Fleet) -> Result<f64, String> {
+    sprint_on(fleet);
+    fleet.pause(WRITER)?;
+    fleet.pause(KEEPER)?;
+    let rate = measure(fleet);
+    wake_both(fleet)?;
+    Ok(rate)
+}
+
+/// Measures while the two are stopped inside a publish and with a lease.
+fn with(fleet: &mut Fleet, queue: &Queue) -> Result<f64, String> {
+    stop_both(fleet, queue)?;
+    let rate = measure(fleet);
+    let held = queue.info().map_err(|error| error.to_string())?;
+    if held.unfinished == 0 || held.groups[0].leased == 0 {
+        return Err(format!("the publish or the lease did not stay as it was: {held:?}"));
+    }
+    wake_both(fleet)?;
+    Ok(rate)
 }
 
 /// Stops the writer inside a publish and the keeper with a lease, and has the others at work.
@@ -139,6 +161,7 @@ fn until(fleet: &mut Fleet, what: &str, met: impl Fn(&Fleet) -> bool) -> Result<
 fn measure(fleet: &Fleet) -> f64 {
     let received =
         || [2, 3].iter().filter_map(|&place| fleet.at(place)).map(|w| w.log.receives()).sum::<u64>();
+    thread::sleep(WARM_UP);
     let (began, first) = (Instant::now(), received());
     thread::sleep(SPAN);
     (received() - first) as f64 / began.elapsed().as_secs_f64()
