@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway::{Queue, QueueInfo, Store};
 
@@ -46,8 +46,13 @@ struct Scenario {
     stalls: Vec<String>,
 }
 
-/// Runs a scenario of this many kills in an empty directory.
-pub(crate) fn run(plan: Plan, kills: u64, mut rng: Rng, directory: &Path) -> Result<Outcome, String> {
+/// Runs a scenario of this many kills, or until then, in an empty directory.
+pub(crate) fn run(
+    plan: Plan,
+    (kills, last): (u64, Instant),
+    mut rng: Rng,
+    directory: &Path,
+) -> Result<Outcome, String> {
     let home = prepare(&plan, directory)?;
     let fleet = Fleet::new(home.clone(), plan.places.clone(), Rng::new(rng.next()));
     let mut scenario =
@@ -56,7 +61,7 @@ pub(crate) fn run(plan: Plan, kills: u64, mut rng: Rng, directory: &Path) -> Res
         scenario.fleet.start(place)?;
     }
     with_precedence(|| {
-        while scenario.fleet.kills < kills && scenario.going() {
+        while scenario.fleet.kills < kills && Instant::now() < last && scenario.going() {
             let gap = scenario.rng.spread(GAP.0, GAP.1);
             scenario.pass(gap)?;
             scenario.act()?;
