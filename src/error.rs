@@ -169,7 +169,9 @@ pub enum StoreError {
     #[error("this handle belongs to the parent process: open the store anew after fork")]
     Forked,
     /// The queue was removed while this handle was open.
-    #[error("queue {queue:?} was removed")]
+    #[error(
+        "queue {queue:?} was removed, or is being removed: close its handles, and open or create it anew"
+    )]
     Removed {
         /// The queue.
         queue: String,
@@ -264,7 +266,7 @@ pub enum PublishFailure {
     #[error("zero-copy access needs a store opened with `StoreOptions::trust_peers`")]
     NotTrusted,
     /// The queue was removed while this handle was open.
-    #[error("the queue was removed: open or create it anew")]
+    #[error("the queue was removed, or is being removed: drop this producer, then open or create it anew")]
     Removed,
     /// The operating system refused.
     #[error("the system refused: {0}")]
@@ -287,7 +289,7 @@ pub enum ReceiveError {
     #[error("the group was removed: drop this consumer")]
     GroupRemoved,
     /// The queue was removed while this handle was open.
-    #[error("the queue was removed: drop this consumer")]
+    #[error("the queue was removed, or is being removed: drop this consumer")]
     Removed,
     /// The handle was inherited through `fork` and belongs to the parent.
     #[error("this consumer belongs to the parent process: open the store anew after fork")]

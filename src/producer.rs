@@ -240,6 +240,9 @@ impl Producer {
         if self.attached.forked() {
             return Err(PublishFailure::Forked);
         }
+        if queue.is_removed() && queue.stops(&self.attached.store) {
+            return Err(PublishFailure::Removed);
+        }
         let (found, limit) = (headers.saturating_add(payload), queue.mapped.geometry().max_message as usize);
         if found > limit {
             return Err(PublishFailure::TooLarge { found, limit });
@@ -275,7 +278,7 @@ impl Producer {
         let Attached { store, queue, .. } = &self.attached;
         let try_claim = || self.publisher.borrow_mut().claim(&queue.mapped).ok();
         for round in 0_u64.. {
-            if queue.is_removed() {
+            if queue.stops(store) {
                 return Err(PublishFailure::Removed);
             }
             // It may be the dead who keep it full.

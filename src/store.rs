@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::layout::{CONTROL, QUEUES};
 use crate::participant::store::{StoreCore, is_missing};
-use crate::queue::core::QueueCore;
 use crate::ring::Owner;
 use crate::sys::clock;
 use crate::sys::files::{Dir, OpenPolicy, check_name, io_error, sweep_temporaries};
@@ -144,40 +142,12 @@ impl Store {
         self.core.check_forked()?;
         check_name(name)?;
         match self.core.queue(name) {
-            Ok(queue) => {
-                if removal != Removal::IfUnused {
-                    // This tells its users to stop. If they do not in time, it is taken back.
-                    queue.mark_removed();
-                }
-                if let Err(error) = self.wait_until_unused(&queue, removal) {
-                    queue.unmark_removed();
-                    return Err(error);
-                }
-                queue.mark_removed();
-                queue.unlink_removed(&self.core)
-            }
+            Ok(queue) => queue.remove(&self.core, removal),
             Err(StoreError::Damaged { .. } | StoreError::Foreign { .. } | StoreError::Version { .. }) => {
                 let path = self.core.queues.path().join(name);
                 self.core.queues.unlink(name).map_err(io_error("removing", &path))
             }
             Err(error) => Err(error),
-        }
-    }
-
-    fn wait_until_unused(&self, queue: &QueueCore, removal: Removal) -> Result<(), StoreError> {
-        let longest = if let Removal::WaitFor(longest) = removal { longest } else { Duration::ZERO };
-        let deadline = Instant::now().checked_add(longest);
-        loop {
-            self.core.recover_dead()?;
-            let Some((_, user)) = queue.attachments().next() else { return Ok(()) };
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(StoreError::InUse {
-                    what: "queue",
-                    name: queue.name.clone(),
-                    by: format!("{} uses it", self.core.describe(user.owner)),
-                });
-            }
-            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -248,7 +218,7 @@ impl Store {
                 Err(StoreError::NoSuchQueue { .. }) => continue,
                 found => found?,
             };
-            queue.tidy_groups(&self.core);
+            queue.tidy(&self.core);
             for group in queue.groups_in_use() {
                 let slots = 0..queue.mapped.geometry().capacity;
                 let (expired, dead) = queue.sweep_slots(group, slots, clock::boot_ms(), 0);

@@ -78,8 +78,8 @@ impl ConsumerBuilder {
         }
         let Queue { store, core } = &self.queue;
         store.check_forked()?;
-        core.check_removed()?;
-        core.tidy_groups(store);
+        core.tidy(store);
+        core.check_removed(store)?;
         let group = core.find_group(&self.group)?;
         let attached = Attached::new(store, core, Role::Consumer { group, exclusive: self.exclusive })?;
         // The name is the group's still: it cannot be removed while this record is there, but could before.

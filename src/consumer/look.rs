@@ -106,7 +106,7 @@ impl Consumer {
         if self.rounds.begin(now_ms) {
             return Ok(());
         }
-        if queue.is_removed() {
+        if queue.stops(store) {
             return Err(ReceiveError::Removed);
         }
         if queue.mapped.group(self.group).state.load(Acquire) != group::ACTIVE {

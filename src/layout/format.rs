@@ -175,10 +175,7 @@ fn the_constants_are_as_documented() {
     );
     check_values(
         "Locks",
-        &[
-            (crate::participant::token::byte_of(0), "participant"),
-            (crate::queue::groups::ADMIN_BYTE, "admin"),
-        ],
+        &[(crate::participant::token::byte_of(0), "participant"), (crate::queue::admin::ADMIN_BYTE, "admin")],
     );
     assert_eq!(MAX_BLOCK, 65_528);
 }

@@ -20,6 +20,8 @@ const FILE_MAX: u64 = 1 << 45;
 
 /// The mark of a removed queue. Any other value is nonsense that somebody scribbled.
 pub(crate) const REMOVED: u32 = 1;
+/// While the queue is being removed: its users are to stop, and nobody is to attach.
+pub(crate) const REMOVING: u32 = 2;
 
 /// Words of a queue.
 #[repr(C)]
@@ -33,7 +35,7 @@ pub(crate) struct QueueWords {
     pub(crate) sleepers: AtomicU64,
     /// Who has the producer role alone: `owner 32 | attachment + 1 32`, or 0.
     pub(crate) producer_role: AtomicU64,
-    /// [`REMOVED`] once the queue was removed.
+    /// [`REMOVED`] once the queue was removed, [`REMOVING`] before.
     pub(crate) removed: AtomicU32,
     /// Not 0 once a message went to an extent.
     pub(crate) extents_used: AtomicU32,

@@ -144,12 +144,12 @@ impl StoreCore {
         let mut open = self.open_queues();
         open.retain(|queue| queue.strong_count() > 0);
         let known =
-            open.iter().filter_map(Weak::upgrade).find(|queue| queue.name == name && !queue.is_removed());
+            open.iter().filter_map(Weak::upgrade).find(|queue| queue.name == name && !queue.is_gone());
         if let Some(queue) = known {
             return Ok(queue);
         }
         let queue = Arc::new(QueueCore::open(self, name)?);
-        if queue.is_removed() {
+        if queue.is_gone() {
             // Its remover is about to take its name away, or died before it did.
             queue.unlink_removed(self)?;
             return Err(StoreError::NoSuchQueue {

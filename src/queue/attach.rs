@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use super::core::QueueCore;
 use crate::StoreError;
-use crate::layout::ATTACHMENTS;
 use crate::layout::queue::group;
+use crate::layout::{ATTACHMENTS, PARTICIPANTS};
 use crate::participant::store::StoreCore;
 use crate::ring::Owner;
 use crate::sys::fork::ForkGuard;
@@ -112,14 +112,17 @@ impl Attached {
         role: Role,
     ) -> Result<Attached, StoreError> {
         store.check_forked()?;
-        queue.check_removed()?;
-        // Twice: a dead process that stands in the way is recovered, then it is tried once more.
+        queue.check_removed(store)?;
         let mut refused = queue.try_attach(store, role);
-        if let Ok(Err(in_the_way)) = &refused
-            && store.probe.is_dead(in_the_way.index()).unwrap_or(false)
-        {
-            store.recover(*in_the_way)?;
-            refused = queue.try_attach(store, role);
+        // The dead that stand in the way are recovered, one after the other.
+        for _ in 0..PARTICIPANTS {
+            match &refused {
+                Ok(Err(in_the_way)) if store.probe.is_dead(in_the_way.index()).unwrap_or(false) => {
+                    store.recover(*in_the_way)?;
+                    refused = queue.try_attach(store, role);
+                }
+                _ => break,
+            }
         }
         let index = refused?.map_err(|in_the_way| StoreError::RoleTaken {
             role: role.name(),
@@ -182,15 +185,19 @@ impl QueueCore {
             self.detach(index, who.owner, role);
             return Ok(Err(in_the_way));
         }
-        if let Role::Consumer { group, .. } = role {
-            // The remover of a group marks it, then looks at the records; here the other way round.
-            if self.mapped.group(group).state.load(SeqCst) != group::ACTIVE {
-                self.detach(index, who.owner, role);
-                return Err(StoreError::NoSuchGroup {
-                    queue: self.name.clone(),
-                    group: "(being removed)".into(),
-                });
-            }
+        // A remover marks the queue, or the group, and then looks at the records; here the other way round.
+        if self.is_removed() {
+            self.detach(index, who.owner, role);
+            return Err(StoreError::Removed { queue: self.name.clone() });
+        }
+        if let Role::Consumer { group, .. } = role
+            && self.mapped.group(group).state.load(SeqCst) != group::ACTIVE
+        {
+            self.detach(index, who.owner, role);
+            return Err(StoreError::NoSuchGroup {
+                queue: self.name.clone(),
+                group: "(being removed)".into(),
+            });
         }
         Ok(Ok(index))
     }

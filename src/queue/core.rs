@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::layout::FORMAT_VERSION;
 use crate::layout::header::{Header, QUEUE_MAGIC};
-use crate::layout::queue::{Geometry, REMOVED};
+use crate::layout::queue::{Geometry, REMOVED, REMOVING};
 use crate::mapped::Mapped;
 use crate::participant::store::{StoreCore, is_missing, random_id, read_header};
 use crate::sys::clock;
@@ -118,9 +118,23 @@ impl QueueCore {
         Ok(matches!(made, Created::Made(_)))
     }
 
-    /// Whether the queue was removed. Its handles work no more.
-    pub(crate) fn is_removed(&self) -> bool {
+    /// Whether the queue was removed for good. Nobody is attached, and nobody can be.
+    pub(crate) fn is_gone(&self) -> bool {
         self.mapped.words().removed.load(Acquire) == REMOVED
+    }
+
+    /// Whether the queue was removed, or is being removed and its users are to stop. One load.
+    #[inline(always)]
+    pub(crate) fn is_removed(&self) -> bool {
+        matches!(self.mapped.words().removed.load(Acquire), REMOVED | REMOVING)
+    }
+
+    /// As `is_removed`; but what a dead remover began is taken back.
+    pub(crate) fn stops(&self, store: &StoreCore) -> bool {
+        if self.is_removed() {
+            self.tidy(store);
+        }
+        self.is_removed()
     }
 
     /// Tells all who have the queue open that it is gone.
@@ -129,13 +143,8 @@ impl QueueCore {
         self.ring_everyone();
     }
 
-    /// Takes the removal back: it is in use still.
-    pub(crate) fn unmark_removed(&self) {
-        self.mapped.words().removed.store(0, Release);
-    }
-
-    /// As `is_removed`, as an error.
-    pub(crate) fn check_removed(&self) -> Result<(), StoreError> {
-        if self.is_removed() { Err(StoreError::Removed { queue: self.name.clone() }) } else { Ok(()) }
+    /// As `stops`, as an error.
+    pub(crate) fn check_removed(&self, store: &StoreCore) -> Result<(), StoreError> {
+        if self.stops(store) { Err(StoreError::Removed { queue: self.name.clone() }) } else { Ok(()) }
     }
 }

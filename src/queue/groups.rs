@@ -1,7 +1,4 @@
-//! Groups: how they are made and removed while the queue runs.
-//!
-//! Makers and removers take turns by a lock of the kernel on the queue file, which goes with its holder. Producers and consumers
-//! never wait for it.
+//! Groups: how they are made and removed while the queue runs, one at a time (see [`admin`](super::admin)).
 //!
 //! **Birth.** The group's ledger is reset and its bit set in `active`; from then on producers respect it. *Then* its
 //! start is read. A producer may have looked ahead before the bit was set, and reuse slots without asking the new group; but it looks ahead less than
@@ -10,16 +7,10 @@
 //!
 //! **Removal.** LEAVING first, then a look at the records: a consumer writes its record first and then looks at
 //! the state, so one of the two sees the other. The group goes when the last record has gone; so no lease is left.
-//!
-//! **A maker or remover that dies** leaves the group FORMING or LEAVING, and the lock free. Whoever comes by (the next maker or remover,
-//! a sweep, a consumer of that group, `repair`) clears a FORMING one away and makes a LEAVING one ACTIVE again.
 
-use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::attach::Role;
 use super::core::QueueCore;
@@ -28,25 +19,16 @@ use crate::layout::NAME_MAX;
 use crate::layout::queue::{GroupWords, group};
 use crate::mapped::Mapped;
 use crate::memory::{Memory, Place};
-use crate::participant::store::{StoreCore, is_missing};
-use crate::participant::token::FileId;
+use crate::participant::store::StoreCore;
 use crate::ring::{Lease, lap_of, repair::find_tail};
-use crate::sys::files::{check_name, io_error, open_raw};
-use crate::sys::fork::{LockFile, pause_forks};
-use crate::sys::lock;
+use crate::sys::files::check_name;
 use crate::{GroupOptions, Order, Removal, Start, StoreError};
 
 /// The group that every queue is made with.
 pub(crate) const DEFAULT: &str = "default";
 
-/// The byte of the queue file whose lock makers and removers of groups take.
-pub(crate) const ADMIN_BYTE: u64 = 1 << 62;
-
 /// The longest wait between two attempts that a group can be made with.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long they wait for each other.
-const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 
 impl QueueCore {
     /// The index of an active group.
@@ -64,7 +46,7 @@ impl QueueCore {
         options: &GroupOptions,
     ) -> Result<(), StoreError> {
         store.check_forked()?;
-        self.check_removed()?;
+        self.check_removed(store)?;
         check_name(name)?;
         check_options(options)?;
         let _turn = self.admin_lock(store)?;
@@ -92,136 +74,20 @@ impl QueueCore {
         removal: Removal,
     ) -> Result<(), StoreError> {
         store.check_forked()?;
-        self.check_removed()?;
+        self.check_removed(store)?;
         let _turn = self.admin_lock(store)?;
         self.end_half_done();
         let index = self.find_group(name)?;
         let words = self.mapped.group(index);
-        words.state.store(group::LEAVING, SeqCst);
-        if let Err(error) = self.wait_for_consumers(store, index, name, removal) {
-            words.state.store(group::ACTIVE, SeqCst);
-            return Err(error);
-        }
+        let mark = |leaving| words.state.store(if leaving { group::LEAVING } else { group::ACTIVE }, SeqCst);
+        let consumes = |role| matches!(role, Role::Consumer { group, .. } if group == index);
+        self.send_away(store, removal, ("group", name), consumes, mark)?;
         self.mapped.fetch_and(Place::Active, !(1 << index));
         words.state.store(group::FREE, Release);
         // Its undelivered messages held slots.
         self.ring_everyone();
         Ok(())
     }
-
-    fn wait_for_consumers(
-        &self,
-        store: &Arc<StoreCore>,
-        index: u8,
-        name: &str,
-        removal: Removal,
-    ) -> Result<(), StoreError> {
-        let deadline = match removal {
-            Removal::IfUnused => Instant::now(),
-            Removal::WaitFor(longest) => {
-                self.ring_everyone();
-                Instant::now() + longest
-            }
-        };
-        loop {
-            store.recover_dead()?;
-            let user = self
-                .attachments()
-                .find(|(_, who)| matches!(who.role, Role::Consumer { group, .. } if group == index));
-            let Some((_, who)) = user else { return Ok(()) };
-            if Instant::now() >= deadline {
-                return Err(StoreError::InUse {
-                    what: "group",
-                    name: name.to_owned(),
-                    by: format!("{} consumes from it", store.describe(who.owner)),
-                });
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Ends what a dead maker or remover of a group left half done. Nothing happens while a living one is at it.
-    pub(crate) fn tidy_groups(&self, store: &StoreCore) {
-        let groups = 0..self.mapped.geometry().max_groups as u8;
-        let half_done = |index| is_half_done(self.mapped.group(index).state.load(Acquire));
-        // What the system refuses now, the next who comes by tries again.
-        if groups.into_iter().any(half_done)
-            && let Ok(Some(_turn)) = try_admin_lock(store, &self.name)
-        {
-            self.end_half_done();
-        }
-    }
-
-    /// As `tidy_groups`, under the admin lock: so whoever began is dead.
-    fn end_half_done(&self) {
-        for index in 0..self.mapped.geometry().max_groups as u8 {
-            let state = &self.mapped.group(index).state;
-            match state.load(Acquire) {
-                group::FORMING => {
-                    self.mapped.fetch_and(Place::Active, !(1 << index));
-                    state.store(group::FREE, Release);
-                }
-                group::LEAVING if self.mapped.load(Place::Active, Acquire) & 1 << index != 0 => {
-                    state.store(group::ACTIVE, SeqCst);
-                }
-                // Producers have stopped respecting it: it is as good as gone.
-                group::LEAVING => state.store(group::FREE, Release),
-                _ => {}
-            }
-        }
-    }
-
-    /// Takes the name from a queue that is marked as removed, unless somebody did already, and the name is free or a newer queue's.
-    ///
-    /// Under the admin lock: nobody else takes a name away meanwhile, and a newer queue gets it only after it was. The remover may
-    /// have died before; then whoever opens the queue next comes here.
-    pub(crate) fn unlink_removed(&self, store: &StoreCore) -> Result<(), StoreError> {
-        let path = store.queues.path().join(&self.name);
-        let _turn = match self.admin_lock(store) {
-            Err(error) if is_missing(&error) => return Ok(()),
-            turn => turn?,
-        };
-        let named = open_raw(&store.queues, &self.name, false).map_err(io_error("opening", &path))?;
-        let same = |other| Ok::<_, io::Error>(FileId::of(&named)? == FileId::of(other)?);
-        if same(self.mapped.file()).map_err(io_error("looking at", &path))? {
-            store.queues.unlink(&self.name).map_err(io_error("removing", &path))?;
-        }
-        Ok(())
-    }
-
-    fn admin_lock(&self, store: &StoreCore) -> Result<LockFile, StoreError> {
-        let path = store.queues.path().join(&self.name);
-        let deadline = Instant::now() + ADMIN_PATIENCE;
-        loop {
-            let locked = try_admin_lock(store, &self.name).map_err(io_error("locking", &path))?;
-            if let Some(lock) = locked {
-                return Ok(lock);
-            }
-            if Instant::now() >= deadline {
-                return Err(StoreError::InUse {
-                    what: "queue",
-                    name: self.name.clone(),
-                    by: "another process is making or removing a group".to_owned(),
-                });
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-/// Whether a group in this state has a living maker or remover, or a dead one.
-fn is_half_done(state: u64) -> bool {
-    matches!(state, group::FORMING | group::LEAVING)
-}
-
-/// The admin lock of a queue, if it is free.
-fn try_admin_lock(store: &StoreCore, name: &str) -> io::Result<Option<LockFile>> {
-    let mut pause = pause_forks()?;
-    let file = open_raw(&store.queues, name, true)?;
-    if !lock::try_write(file.as_fd(), ADMIN_BYTE)? {
-        return Ok(None);
-    }
-    LockFile::new(file, ADMIN_BYTE, &mut pause).map(Some)
 }
 
 /// Makes the first group of a queue that nobody sees yet.

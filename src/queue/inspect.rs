@@ -335,6 +335,6 @@ impl Queue {
     /// Whether the queue can be looked into.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.store.check_forked()?;
-        self.core.check_removed()
+        self.core.check_removed(&self.store)
     }
 }

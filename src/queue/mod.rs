@@ -1,5 +1,6 @@
 //! A queue of a store: its geometry, its groups, what is in it.
 
+pub(crate) mod admin;
 pub(crate) mod attach;
 pub(crate) mod bells;
 pub(crate) mod core;

@@ -33,7 +33,7 @@ impl QueueCore {
         let word = &self.mapped.words().swept_ms;
         let last = word.load(Relaxed);
         // A time in the future was scribbled: it must not stop the sweeps.
-        if (last..last.saturating_add(SWEEP_MS)).contains(&now_ms) && last <= now_ms {
+        if (last..last.saturating_add(SWEEP_MS)).contains(&now_ms) {
             return false;
         }
         if word.compare_exchange(last, now_ms, AcqRel, Relaxed).is_err() {
@@ -41,7 +41,7 @@ impl QueueCore {
         }
         // What it cannot do now (no descriptors, say) the next sweep tries again.
         let _ = store.recover_dead();
-        self.tidy_groups(store);
+        self.tidy(store);
         for group in self.groups_in_use() {
             let head = mine.filter(|(mine, _)| *mine == group).map_or(0, |(_, head)| head);
             self.sweep_some(group, now_ms, head);

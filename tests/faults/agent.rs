@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ringway::{Consumer, Delivery, Lease, Producer, Queue, Store};
+use ringway::{Consumer, Delivery, Lease, Producer, Queue, Removal, Store};
 
 /// Tells the test binary that it is an agent: which part it plays.
 const PART: &str = "RINGWAY_FAULTS_PART";
@@ -162,6 +162,10 @@ fn obey(hands: &mut Hands, store: &Path, words: &[&str]) -> String {
             };
             let built = builder.lease(lease).build();
             answer(built.map(|consumer| hands.consumer = Some(Box::leak(Box::new(consumer)))))
+        }
+        ["remove", millis] => {
+            let longest = std::time::Duration::from_millis(millis.parse().expect("a number"));
+            answer(Store::open(store).and_then(|store| store.remove_queue("q", Removal::WaitFor(longest))))
         }
         ["publish", text] => answer(hands.producer.expect("a producer").publish(text).map(drop)),
         ["take"] => match hands.consumer.expect("a consumer").receive_timeout(super::LONG) {

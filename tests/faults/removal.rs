@@ -1,11 +1,17 @@
 //! Queues, groups and stores that are removed, also while somebody uses them; and where new groups begin.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use ringway::{GroupOptions, Lease, PublishFailure, ReceiveError, Removal, Start, Store, StoreError};
+use ringway::{
+    GroupOptions, Lease, PublishError, PublishFailure, Queue, Receipt, ReceiveError, Removal, Start, Store,
+    StoreError,
+};
 
 use super::agent::Agent;
-use super::{LONG, holder, small_queue, store, take};
+use super::{LONG, holder, small_queue, store, take, wait_until};
 
 fn in_use<T: std::fmt::Debug>(result: Result<T, StoreError>, what: &str) -> bool {
     matches!(result, Err(StoreError::InUse { what: found, .. }) if found == what)
@@ -42,7 +48,7 @@ fn the_users_of_a_queue_that_goes_are_told() {
     // The words of a process that opened it on its own.
     let other = Store::open(store.path()).expect("open").queue("q").expect("the queue");
     let (producer, consumer) = (other.producer().build().expect("a producer"), holder(&other));
-    let waiter = std::thread::spawn(move || {
+    let waiter = thread::spawn(move || {
         // Until it is told to stop.
         let error = consumer.receive().map(drop).expect_err("no message comes");
         drop(producer);
@@ -51,6 +57,96 @@ fn the_users_of_a_queue_that_goes_are_told() {
     let removed = queue.remove_group("default", Removal::WaitFor(LONG));
     assert!(waiter.join().expect("the waiter"));
     removed.expect("removed when the last one went");
+}
+
+fn is_removed<M>(result: Result<Receipt, PublishError<M>>) -> bool {
+    result.is_err_and(|error| matches!(error.failure, PublishFailure::Removed))
+}
+
+/// Whether someone is removing the queue: nobody can attach.
+fn is_marked(queue: &Queue) -> bool {
+    matches!(queue.producer().build(), Err(StoreError::Removed { .. }))
+}
+
+#[test]
+fn a_removal_in_vain_loses_nothing_whoever_opens_the_queue_meanwhile() {
+    let (_place, store) = store();
+    let queue = small_queue(&store, "q");
+    let producer = queue.producer().build().expect("a producer");
+    producer.publish("kept").expect("publish");
+    let remover = Store::open(store.path()).expect("open");
+    let removal =
+        thread::spawn(move || remover.remove_queue("q", Removal::WaitFor(Duration::from_millis(200))));
+    wait_until("the mark", || is_marked(&queue));
+    assert!(is_removed(producer.try_publish("not now")), "its users are told to stop");
+    let other = Store::open(store.path()).expect("open");
+    let seen = other.queue("q").expect("it is there until its users have gone");
+    assert!(matches!(seen.producer().build(), Err(StoreError::Removed { .. })), "nobody comes in meanwhile");
+    other.repair().expect("repair");
+    assert!(in_use(removal.join().expect("the remover"), "queue"));
+    producer.publish("too").expect("as if nothing had happened");
+    let consumer = holder(&Store::open(store.path()).expect("open").queue("q").expect("it is there"));
+    assert_eq!(take(&consumer).payload(), b"kept");
+    assert_eq!(take(&consumer).payload(), b"too");
+}
+
+#[test]
+fn a_removal_that_waits_goes_on_when_the_users_have_gone() {
+    let (_place, store) = store();
+    let queue = small_queue(&store, "q");
+    let producer = queue.producer().build().expect("a producer");
+    let remover = Store::open(store.path()).expect("open");
+    let removal = thread::spawn(move || remover.remove_queue("q", Removal::WaitFor(Duration::MAX)));
+    wait_until("the mark", || is_marked(&queue));
+    assert!(is_removed(producer.try_publish("not now")), "its users are told to stop");
+    drop(producer);
+    removal.join().expect("the remover").expect("removed");
+    assert!(matches!(store.queue("q"), Err(StoreError::NoSuchQueue { .. })));
+}
+
+#[test]
+fn a_remover_that_dies_while_it_waits_leaves_the_queue_in_use() {
+    let (_place, store) = store();
+    let queue = small_queue(&store, "q");
+    let producer = queue.producer().build().expect("a producer");
+    let mut remover = Agent::start(store.path());
+    remover.tell("remove 600000");
+    wait_until("the mark", || is_marked(&queue));
+    assert!(is_removed(producer.try_publish("not now")), "its users are told to stop");
+    remover.kill();
+    producer.publish("x").expect("whoever comes by takes the mark back");
+    take(&holder(&queue)).ack().expect("ack");
+}
+
+#[test]
+fn a_refused_removal_is_not_noticed() {
+    let (_place, store) = store();
+    let queue = small_queue(&store, "q");
+    let (producer, consumer) = (queue.producer().build().expect("a producer"), holder(&queue));
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    let user = thread::spawn(move || {
+        while !told.load(Ordering::Relaxed) {
+            producer.publish("x").expect("publish");
+            take(&consumer).ack().expect("ack");
+        }
+    });
+    for _ in 0..5000 {
+        assert!(in_use(store.remove_queue("q", Removal::IfUnused), "queue"));
+        assert!(in_use(queue.remove_group("default", Removal::IfUnused), "group"));
+    }
+    stop.store(true, Ordering::Relaxed);
+    user.join().expect("its user never noticed");
+}
+
+#[test]
+fn a_group_may_be_waited_for_without_end() {
+    let (_place, store) = store();
+    let queue = small_queue(&store, "q");
+    let consumer = holder(&queue);
+    let waiter = thread::spawn(move || consumer.receive().map(drop).expect_err("no message comes"));
+    queue.remove_group("default", Removal::WaitFor(Duration::MAX)).expect("removed");
+    assert!(matches!(waiter.join().expect("the waiter"), ReceiveError::GroupRemoved));
 }
 
 #[test]

@@ -80,3 +80,16 @@ fn a_paused_holder_keeps_its_role() {
     assert_eq!(agent.ask("publish x"), "done");
     assert_eq!(take(&holder(&queue)).payload(), b"x");
 }
+
+#[test]
+fn any_number_of_the_dead_stand_in_nobodys_way() {
+    let (_place, store) = store();
+    let queue = small_queue(&store, "q");
+    let mut agents: Vec<Agent> = (0..3).map(|_| Agent::start(store.path())).collect();
+    for agent in &mut agents {
+        assert_eq!(agent.ask("open"), "done");
+        assert_eq!(agent.ask("producer shared"), "done");
+    }
+    agents.into_iter().for_each(Agent::kill);
+    exclusive(&queue).expect("there is no living producer");
+}

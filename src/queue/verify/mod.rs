@@ -263,7 +263,7 @@ impl Queue {
             let violations = vec![Violation { place: "file".to_owned(), what }];
             return Ok(VerifyReport { checked: 1, violations });
         }
-        self.core.check_removed()?;
+        self.core.check_removed(&self.store)?;
         self.core.verify(&self.store)
     }
 }
