@@ -1,5 +1,5 @@
-//! What publish, and receive with ack, cost one process: runs of 512 messages are published, then received, so that
-//! neither side waits for the other.
+//! What publish, and receive with ack, cost one process: runs of 512 messages are published, then received,
+//! so that neither side waits for the other.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringway::{Lease, Queue, Store};

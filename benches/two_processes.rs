@@ -1,8 +1,8 @@
 //! First figures: round trip and stream between two processes, next to the physical limit in the same run.
 //!
-//! Both ends are processes of their own, pinned to two processors where there are two. The payload is written and read, the
-//! ids in it are checked, every message is leased and acked. The rounds are interleaved; what is printed is the median
-//! over the rounds, with the least and the most.
+//! Both ends are processes of their own, pinned to two processors where there are two. The payload is written
+//! and read, the ids in it are checked, every message is leased and acked. The rounds are interleaved; what
+//! is printed is the median over the rounds, with the least and the most.
 //!
 //! ```sh
 //! cargo bench --bench two_processes            # 7 rounds

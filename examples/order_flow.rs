@@ -65,7 +65,8 @@ fn restaurant_worker(path: &Path, cooked: &AtomicU32) -> Result<(), Box<dyn Erro
             delivery.nack().map_err(|error| error.failure)?;
             continue;
         }
-        // An ack is refused if the lease was lost: then somebody else has the order, and this one counts for nothing.
+        // An ack is refused if the lease was lost: then somebody else has the order, and this one counts for
+        // nothing.
         delivery.ack().map_err(|error| error.failure)?;
         cooked.fetch_add(1, Ordering::Relaxed);
     }

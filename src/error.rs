@@ -200,8 +200,8 @@ fn hint_of(error: &io::Error) -> &'static str {
 
 /// A message that was not accepted, with the reason. Nothing of it is in the queue.
 ///
-/// It holds the message, which may be borrowed, so it is not a `std::error::Error` itself; `?` turns it into its
-/// [`PublishFailure`], or into a boxed error.
+/// It holds the message, which may be borrowed, so it is not a `std::error::Error` itself; `?` turns it into
+/// its [`PublishFailure`], or into a boxed error.
 pub struct PublishError<M> {
     /// The message, given back.
     pub message: M,
@@ -307,8 +307,8 @@ pub enum ReceiveError {
 
 /// A delivery that was not settled, with the reason.
 ///
-/// It holds the delivery, which borrows its consumer, so it is not a `std::error::Error` itself; `?` turns it into its
-/// [`SettleFailure`], or into a boxed error, and drops the delivery.
+/// It holds the delivery, which borrows its consumer, so it is not a `std::error::Error` itself; `?` turns it
+/// into its [`SettleFailure`], or into a boxed error, and drops the delivery.
 pub struct SettleError<D> {
     /// The delivery, given back. Dropping one whose lease was lost does nothing.
     pub delivery: D,

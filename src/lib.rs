@@ -2,9 +2,10 @@
 //!
 //! # In one minute
 //!
-//! A [`Store`] is a directory in shared memory, and each [`Queue`] of it is a file that all its users map. A [`Producer`]
-//! publishes to a queue; a [`Consumer`] receives for a *group*. Every group of a queue gets every message; within a group each
-//! message is leased to one consumer at a time, as a [`Delivery`], until that acknowledges it.
+//! A [`Store`] is a directory in shared memory, and each [`Queue`] of it is a file that all its users map. A
+//! [`Producer`] publishes to a queue; a [`Consumer`] receives for a *group*. Every group of a queue gets
+//! every message; within a group each message is leased to one consumer at a time, as a [`Delivery`], until
+//! that acknowledges it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -40,24 +41,27 @@
 //! # }
 //! ```
 //!
-//! - **At least once.** A message comes again if its consumer dies, drops or [nacks](Delivery::nack) it, or holds it longer than
-//!   its lease; so handlers should be idempotent. [`Consumer::receive_and_delete`] is at most once.
-//! - **Leases.** [`Lease::Timed`] ends by itself and can be [extended](Delivery::extend); [`Lease::UntilDeath`] ends when it is
-//!   settled or the consumer's process is no more. A settle after the end is refused ([`SettleFailure::LeaseLost`]) and touches
-//!   nothing.
-//! - **Death** is what the kernel says, not a timeout: what a dead process held is given back by whoever receives next, or by
-//!   [`Store::repair`]. A process that is paused is not dead.
-//! - **Roles.** Any number of producers and of consumers in a group; or [exclusive](ProducerBuilder::exclusive) ones, which need
-//!   no locked instruction per message. [`Order::Ordered`] groups hand out strictly by position.
-//! - **Full.** A queue has a fixed number of slots, and each message that some group has not settled takes one. When there is
-//!   none, `publish` gives the message back or waits ([`OnFull`]).
-//! - **Forks.** Handles belong to the process that made them; a forked child gets `Forked` errors from them and opens the store
-//!   anew.
+//! - **At least once.** A message comes again if its consumer dies, drops or [nacks](Delivery::nack) it, or
+//!   holds it longer than its lease; so handlers should be idempotent. [`Consumer::receive_and_delete`] is at
+//!   most once.
+//! - **Leases.** [`Lease::Timed`] ends by itself and can be [extended](Delivery::extend);
+//!   [`Lease::UntilDeath`] ends when it is settled or the consumer's process is no more. A settle after the
+//!   end is refused ([`SettleFailure::LeaseLost`]) and touches nothing.
+//! - **Death** is what the kernel says, not a timeout: what a dead process held is given back by whoever
+//!   receives next, or by [`Store::repair`]. A process that is paused is not dead.
+//! - **Roles.** Any number of producers and of consumers in a group; or
+//!   [exclusive](ProducerBuilder::exclusive) ones, which need no locked instruction per message.
+//!   [`Order::Ordered`] groups hand out strictly by position.
+//! - **Full.** A queue has a fixed number of slots, and each message that some group has not settled takes
+//!   one. When there is none, `publish` gives the message back or waits ([`OnFull`]).
+//! - **Forks.** Handles belong to the process that made them; a forked child gets `Forked` errors from them
+//!   and opens the store anew.
 //!
-//! Every error says what was found, what was expected and what to do, and gives the message or the delivery back. Nothing here
-//! panics for anything that a user, a file or another process does.
+//! Every error says what was found, what was expected and what to do, and gives the message or the delivery
+//! back. Nothing here panics for anything that a user, a file or another process does.
 //!
-//! The crate has no Cargo features. It runs on Linux on 64-bit processors; file systems shared over a network are refused.
+//! The crate has no Cargo features. It runs on Linux on 64-bit processors; file systems shared over a network
+//! are refused.
 //!
 //! # Where things are
 //!
@@ -82,8 +86,9 @@
 //! layout/ sys/  where every byte is; the only code that calls the operating system
 //! ```
 //!
-//! `ring/mod.rs` has the essay on the algorithm. In the repository, `docs/ARCHITECTURE.md` tells how the parts play together,
-//! `docs/GUARANTEES.md` what is promised, `docs/FORMAT.md` what is in the files and `docs/RELIABILITY.md` how all that is tested.
+//! `ring/mod.rs` has the essay on the algorithm. In the repository, `docs/ARCHITECTURE.md` tells how the
+//! parts play together, `docs/GUARANTEES.md` what is promised, `docs/FORMAT.md` what is in the files and
+//! `docs/RELIABILITY.md` how all that is tested.
 
 mod consumer;
 mod delivery;

@@ -40,6 +40,10 @@ pub trait Memory {
     /// The value at which a claim word's count of skipped laps stays (see [`Claim`](crate::ring::Claim)).
     const SKIPS_MAX: u32 = crate::ring::SKIPS_MAX;
 
+    /// How long a timed lease lasts, in milliseconds, if its holder is paused before it has written the
+    /// deadline (see [`sweep`](crate::ring::repair::sweep)).
+    const UNBEGUN_MS: u64 = crate::ring::settle::UNBEGUN_MS;
+
     /// Slots, a power of two.
     fn capacity(&self) -> u64;
     /// Reads a word.

@@ -65,8 +65,9 @@ pub enum Start {
     /// With what is published from now on. The default.
     #[default]
     Now,
-    /// With the oldest message that is still in the ring, up to one lap back, be it settled by all other groups: those messages then hold
-    /// their slots until this group has settled them as well, so the queue is full at once if a lap has been published.
+    /// With the oldest message that is still in the ring, up to one lap back, be it settled by all other
+    /// groups: those messages then hold their slots until this group has settled them as well, so the queue
+    /// is full at once if a lap has been published.
     Oldest,
 }
 

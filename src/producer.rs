@@ -64,7 +64,8 @@ impl ProducerBuilder {
         }
     }
 
-    /// Takes the producer role alone: no other producer can be made while this one lives, and publishing needs no locked instruction.
+    /// Takes the producer role alone: no other producer can be made while this one lives, and publishing
+    /// needs no locked instruction.
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
@@ -86,8 +87,8 @@ impl ProducerBuilder {
     ///
     /// # Errors
     ///
-    /// [`StoreError::RoleTaken`] if another producer is exclusive, or this one is to be and there are others; `Removed`, `Forked`,
-    /// `Exhausted`, `Io`.
+    /// [`StoreError::RoleTaken`] if another producer is exclusive, or this one is to be and there are others;
+    /// `Removed`, `Forked`, `Exhausted`, `Io`.
     pub fn build(self) -> Result<Producer, StoreError> {
         let Queue { store, core } = &self.queue;
         let attached = Attached::new(store, core, Role::Producer { exclusive: self.exclusive })?;
@@ -125,7 +126,8 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`PublishError`] gives the message back and says why: `Full`, `TooLarge`, `HeadersTooLarge`, `NoSpace`, `Removed`, `Forked`, `Io`.
+    /// [`PublishError`] gives the message back and says why: `Full`, `TooLarge`, `HeadersTooLarge`,
+    /// `NoSpace`, `Removed`, `Forked`, `Io`.
     pub fn publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
         self.publish_by(message, self.on_full)
     }
@@ -152,8 +154,9 @@ impl Producer {
         self.publish_by(message, OnFull::Block(timeout))
     }
 
-    /// Publishes many, each with its own result, in order; waits by the producer's policy, once for all together. Once the queue
-    /// is found full the rest is refused as well, so that nothing overtakes. Sleeping consumers are woken once at the end.
+    /// Publishes many, each with its own result, in order; waits by the producer's policy, once for all
+    /// together. Once the queue is found full the rest is refused as well, so that nothing overtakes.
+    /// Sleeping consumers are woken once at the end.
     pub fn publish_batch<M: Payload>(
         &self,
         messages: impl IntoIterator<Item = M>,
@@ -182,21 +185,25 @@ impl Producer {
         results
     }
 
-    /// A slot for a payload of `len` bytes, to be filled in place; its content is what the slot held before. Waits by the producer's policy.
+    /// A slot for a payload of `len` bytes, to be filled in place; its content is what the slot held before.
+    /// Waits by the producer's policy.
     ///
-    /// A loan that is leaked (`mem::forget`) keeps its slot until this process ends, and ordered groups wait for it.
+    /// A loan that is leaked (`mem::forget`) keeps its slot until this process ends, and ordered groups wait
+    /// for it.
     ///
     /// # Errors
     ///
-    /// `NotTrusted` unless the store was opened with [`StoreOptions::trust_peers`](crate::StoreOptions::trust_peers); else as [`publish`](Self::publish).
+    /// `NotTrusted` unless the store was opened with
+    /// [`StoreOptions::trust_peers`](crate::StoreOptions::trust_peers); else as [`publish`](Self::publish).
     pub fn loan(&self, len: usize) -> Result<Loan<'_>, PublishFailure> {
         if !self.attached.store.trusted {
             return Err(PublishFailure::NotTrusted);
         }
         let (position, span) = self.take_slot(0, len, &mut Patience::new(self.on_full))?;
         self.loans.set(self.loans.get() + 1);
-        // SAFETY: the caller of `trust_peers` has stated that all writers follow the protocol, by which a claimed slot is
-        // its claimant's alone until it is finished; the loan borrows the producer, which keeps the mapping.
+        // SAFETY: the caller of `trust_peers` has stated that all writers follow the protocol, by which a
+        // claimed slot is its claimant's alone until it is finished; the loan borrows the producer, which
+        // keeps the mapping.
         let payload = unsafe { span.as_payload_mut() };
         Ok(Loan { producer: self, position, payload, published: false })
     }
@@ -214,7 +221,8 @@ impl Producer {
 
     /// Publishes without waking anyone.
     ///
-    /// Death after the claim: the position is voided by whoever proves the death. Death after `finish`: it is published.
+    /// Death after the claim: the position is voided by whoever proves the death. Death after `finish`: it is
+    /// published.
     #[inline]
     fn put<M: Payload>(&self, message: &M, patience: &mut Patience) -> Result<u64, PublishFailure> {
         let (headers, payload) = (message.encoded_headers(), message.payload_bytes());
@@ -272,7 +280,8 @@ impl Producer {
         claimed.or_else(|Full| self.claim_when_full(patience))
     }
 
-    /// Waits for a position: looks ahead for room, tries the exact next one after a number of looks, and sleeps after a number of rounds.
+    /// Waits for a position: looks ahead for room, tries the exact next one after a number of looks, and
+    /// sleeps after a number of rounds.
     #[cold]
     fn claim_when_full(&self, patience: &mut Patience) -> Result<u64, PublishFailure> {
         let Attached { store, queue, .. } = &self.attached;
@@ -359,7 +368,8 @@ impl Patience {
     }
 }
 
-/// A slot to be filled in place. Dropping it abandons it: nobody sees it, and the slot is free again in the next lap.
+/// A slot to be filled in place. Dropping it abandons it: nobody sees it, and the slot is free again in the
+/// next lap.
 #[derive(Debug)]
 #[must_use = "dropping a loan abandons it"]
 pub struct Loan<'p> {

@@ -14,11 +14,12 @@ use crate::{Queue, Removal, StoreError};
 
 /// An open store. Cheap to clone; all clones are one participant.
 ///
-/// A store is a directory, on tmpfs for speed. It belongs to one host and, like everything on tmpfs, does not outlive a
-/// reboot. It outlives every process: whoever opens it next finds what the others left.
+/// A store is a directory, on tmpfs for speed. It belongs to one host and, like everything on tmpfs, does not
+/// outlive a reboot. It outlives every process: whoever opens it next finds what the others left.
 ///
 /// Dropping the last handle of a process (clones, queues, producers, consumers) ends its part in the store. A
-/// process that dies does the same, less tidily: what it held is given back within milliseconds by any other that is receiving.
+/// process that dies does the same, less tidily: what it held is given back within milliseconds by any other
+/// that is receiving.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) core: Arc<StoreCore>,
@@ -74,7 +75,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoSuchStore`], `Foreign`, `Version`, `Damaged`, `Unsafe`, `EarlierBoot`, `FileSystem`, `Exhausted`, `Io`.
+    /// [`StoreError::NoSuchStore`], `Foreign`, `Version`, `Damaged`, `Unsafe`, `EarlierBoot`, `FileSystem`,
+    /// `Exhausted`, `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Store, StoreError> {
         StoreOptions::new().open(path)
     }
@@ -137,7 +139,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] if it has producers or consumers, and still has them after the wait; `NoSuchQueue`, `BadName`, `Forked`, `Io`.
+    /// [`StoreError::InUse`] if it has producers or consumers, and still has them after the wait;
+    /// `NoSuchQueue`, `BadName`, `Forked`, `Io`.
     pub fn remove_queue(&self, name: &str, removal: Removal) -> Result<(), StoreError> {
         self.core.check_forked()?;
         check_name(name)?;
@@ -155,7 +158,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoSuchStore`], `InUse`, `Io`; a store that cannot be opened because it is damaged or of an earlier boot is removed all the same.
+    /// [`StoreError::NoSuchStore`], `InUse`, `Io`; a store that cannot be opened because it is damaged or of
+    /// an earlier boot is removed all the same.
     pub fn remove(path: impl AsRef<Path>) -> Result<(), StoreError> {
         let path = path.as_ref();
         match Store::open(path) {
@@ -204,8 +208,8 @@ impl Store {
         }
     }
 
-    /// Recovers every dead participant, returns expired leases and removes left-over files, by hand. Consumers do the first two by
-    /// themselves; this is for a queue that nobody receives from.
+    /// Recovers every dead participant, returns expired leases and removes left-over files, by hand.
+    /// Consumers do the first two by themselves; this is for a queue that nobody receives from.
     ///
     /// # Errors
     ///
@@ -270,13 +274,13 @@ impl StoreOptions {
         self
     }
 
-    /// Allows zero-copy access: [`Producer::loan`](crate::Producer::loan), and deliveries whose payload is read in place if their lease is until
-    /// death.
+    /// Allows zero-copy access: [`Producer::loan`](crate::Producer::loan), and deliveries whose payload is
+    /// read in place if their lease is until death.
     ///
     /// # Safety
     ///
-    /// Every process that can write to the store follows the protocol: it uses this library, or one that keeps the
-    /// same rules. Else a slice that is handed out here could change while it is read.
+    /// Every process that can write to the store follows the protocol: it uses this library, or one that
+    /// keeps the same rules. Else a slice that is handed out here could change while it is read.
     pub unsafe fn trust_peers(mut self) -> StoreOptions {
         self.trusted = true;
         self

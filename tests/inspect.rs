@@ -351,7 +351,8 @@ fn what_was_used_as_intended_is_clean() {
     consumer.receive().unwrap().reject("no").unwrap();
     let _last = consumer.receive().unwrap();
     assert_clean(&queue);
-    // Several laps around held slots, with messages of all lengths, groups of other ages, and what comes with them.
+    // Several laps around held slots, with messages of all lengths, groups of other ages, and what comes with
+    // them.
     for round in 0..4 {
         let name = format!("g{round}");
         let start = if round % 2 == 0 { Start::Now } else { Start::Oldest };

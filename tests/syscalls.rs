@@ -1,11 +1,13 @@
 //! What a message costs the system: nothing. Counts the system calls and the allocations of the hot path.
 //!
-//! Two settings: one process that publishes to itself, and a producer and a consumer in two processes, all of them spinning. They
-//! run under `ptrace`, which stops them at each system call, and with an allocator that counts. After a warm-up a window is
-//! opened (by a system call that is used for nothing else here); what is counted in it is printed as `SYSCALLS {json}`.
+//! Two settings: one process that publishes to itself, and a producer and a consumer in two processes, all of
+//! them spinning. They run under `ptrace`, which stops them at each system call, and with an allocator that
+//! counts. After a warm-up a window is opened (by a system call that is used for nothing else here); what is
+//! counted in it is printed as `SYSCALLS {json}`.
 //!
-//! Nothing at all is allowed but the sweeps: every 2 ms somebody asks the kernel whether the other participants live, by
-//! one `fcntl` for each. That depends on the time, not on the messages. `SYSCALLS_MESSAGES` sets the number of messages.
+//! Nothing at all is allowed but the sweeps: every 2 ms somebody asks the kernel whether the other
+//! participants live, by one `fcntl` for each. That depends on the time, not on the messages.
+//! `SYSCALLS_MESSAGES` sets the number of messages.
 
 #![cfg(target_os = "linux")]
 
@@ -69,8 +71,8 @@ struct Told {
 fn shared_page() -> &'static [Told; 2] {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: an anonymous mapping at an address of the kernel's choice, zeroed, longer than the array, never unmapped; zeros are
-    // valid for the atomics.
+    // SAFETY: an anonymous mapping at an address of the kernel's choice, zeroed, longer than the array, never
+    // unmapped; zeros are valid for the atomics.
     unsafe {
         let at = libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0);
         assert_ne!(at, libc::MAP_FAILED, "a shared page");

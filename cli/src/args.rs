@@ -238,7 +238,8 @@ pub(crate) struct ConsumeArgs {
     /// Run this shell command for each message.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) exec: Option<OsString>,
-    /// How long a message is leased, 1ms to 12h, or `until-death` [default: 30s, with --exclusive until-death].
+    /// How long a message is leased, 1ms to 12h, or `until-death` [default: 30s, with --exclusive
+    /// until-death].
     #[arg(long, value_name = "TIME", value_parser = lease)]
     pub(crate) lease: Option<LeaseArg>,
     /// Be the group's only consumer.

@@ -1,8 +1,10 @@
-//! The ring's memory made of loom's atomics: every order that the C++ model allows is tried, within a bound of preemptions.
+//! The ring's memory made of loom's atomics: every order that the C++ model allows is tried, within a bound
+//! of preemptions.
 //!
-//! A slot's payload is one cell that loom watches: an access that no happens-before edge separates from another's write is a
-//! finding. The parties are spawned threads: loom does not go back before an access of the main thread, which so only
-//! prepares, joins and checks. [`Fault`] takes an edge away; each test shows that it notices.
+//! A slot's payload is one cell that loom watches: an access that no happens-before edge separates from
+//! another's write is a finding. The parties are spawned threads: loom does not go back before an access of
+//! the main thread, which so only prepares, joins and checks. [`Fault`] takes an edge away; each test shows
+//! that it notices.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -61,7 +63,8 @@ struct Group {
     start: AtomicU64,
 }
 
-// SAFETY: the payload cells are the only part that is not atomic, and loom reports each unordered access to them.
+// SAFETY: the payload cells are the only part that is not atomic, and loom reports each unordered access to
+// them.
 unsafe impl Sync for Modelled {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Modelled {}
@@ -128,6 +131,7 @@ impl Modelled {
 
 impl Memory for Modelled {
     const SKIPS_MAX: u32 = 3;
+    const UNBEGUN_MS: u64 = 4;
 
     fn capacity(&self) -> u64 {
         self.slots
@@ -214,7 +218,8 @@ impl<'a> Mortal<'a> {
         }
     }
 
-    /// A memory whose user is paused before its next access but `accesses`; what others do `meanwhile` is done then.
+    /// A memory whose user is paused before its next access but `accesses`; what others do `meanwhile` is
+    /// done then.
     pub fn paused(memory: &'a Modelled, accesses: u32, meanwhile: impl FnOnce() + 'a) -> Mortal<'a> {
         Mortal { memory, left: Cell::new(accesses), meanwhile: Cell::new(Some(Box::new(meanwhile))) }
     }
@@ -248,6 +253,7 @@ impl<'a> Mortal<'a> {
 
 impl Memory for Mortal<'_> {
     const SKIPS_MAX: u32 = Modelled::SKIPS_MAX;
+    const UNBEGUN_MS: u64 = Modelled::UNBEGUN_MS;
 
     fn capacity(&self) -> u64 {
         self.memory.capacity()
@@ -299,8 +305,8 @@ pub fn receive(memory: &Modelled, subscriber: &mut Subscriber) -> Option<Leased>
     }
 }
 
-/// Tries all interleavings within a bound of preemptions: `preemptions`, or `LOOM_MAX_PREEMPTIONS`, or no bound
-/// with `MODEL_BOUNDS=full`. Prints how many there were.
+/// Tries all interleavings within a bound of preemptions: `preemptions`, or `LOOM_MAX_PREEMPTIONS`, or no
+/// bound with `MODEL_BOUNDS=full`. Prints how many there were.
 pub fn check(name: &str, preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     let full = std::env::var("MODEL_BOUNDS").is_ok_and(|bounds| bounds == "full");

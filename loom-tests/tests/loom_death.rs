@@ -1,7 +1,8 @@
-//! Death before any access of publish, receive and settle; recovery; and then everything that was accepted is there once.
+//! Death before any access of publish, receive and settle; recovery; and then everything that was accepted is
+//! there once.
 //!
-//! That recovery comes after the death is the kernel's word: it gives the lock of a process free when its memory is gone. Here it is
-//! the join of the dead thread.
+//! That recovery comes after the death is the kernel's word: it gives the lock of a process free when its
+//! memory is gone. Here it is the join of the dead thread.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,8 +27,8 @@ fn recover(memory: &Modelled, dead: u16) {
     }
 }
 
-/// A producer dies before its `k`-th access while a consumer receives; two recover it at once, and its index is used
-/// again. Tells whether it came to its end.
+/// A producer dies before its `k`-th access while a consumer receives; two recover it at once, and its index
+/// is used again. Tells whether it came to its end.
 fn producer_dies(k: u32, exclusive: bool, fault: Option<Fault>) -> bool {
     let memory = Modelled::new(2, fault);
     let mut mortal = Publisher::new(&*memory, owner(1), exclusive);

@@ -1,5 +1,5 @@
-//! Deadlines: a lease is settled by its holder or ended by the sweep, never both; and what a timed holder copied counts only if
-//! its lease stands after.
+//! Deadlines: a lease is settled by its holder or ended by the sweep, never both; and what a timed holder
+//! copied counts only if its lease stands after.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -7,16 +7,23 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, fence};
 use loom_tests::modelled::{Fault, Modelled, Mortal, check, must_fail, owner, publish, receive};
-use ringway::ring::{Found, Lease, Leased, Publisher, Subscriber, repair, settle};
+use ringway::memory::{Memory, Place};
+use ringway::ring::{Due, Found, Lease, Leased, Publisher, Subscriber, repair, settle};
+
+/// A message under a lease whose holder has not come to write the deadline.
+fn taken(memory: &Arc<Modelled>) -> (Publisher, Leased) {
+    let mut publisher = Publisher::new(&**memory, owner(1), false);
+    let mut subscriber = Subscriber::new(&**memory, 0, owner(2), false, true);
+    publish(memory, &mut publisher, 71).expect("an empty ring has room");
+    let leased = receive(memory, &mut subscriber).expect("it is there");
+    (publisher, leased)
+}
 
 /// A message under a lease whose deadline is over at 5.
 fn leased(fault: Option<Fault>) -> (Arc<Modelled>, Publisher, Leased) {
     let memory = Modelled::new(2, fault);
-    let mut publisher = Publisher::new(&*memory, owner(1), false);
-    let mut subscriber = Subscriber::new(&*memory, 0, owner(2), false, true);
-    publish(&memory, &mut publisher, 71).expect("an empty ring has room");
-    let leased = receive(&memory, &mut subscriber).expect("it is there");
-    settle::begin(&*memory, 0, leased.position, leased.lease, 1, 5);
+    let (publisher, leased) = taken(&memory);
+    settle::begin(&*memory, 0, leased.position, leased.lease, 1, 5).expect("it was just taken");
     (memory, publisher, leased)
 }
 
@@ -70,8 +77,9 @@ fn release_in_time(fault: Option<Fault>) {
     assert_eq!((again.lease.failures(), again.attempts), (0, 2));
 }
 
-/// A repairer is paused before its `k`-th access: meanwhile another returns the dead one's lease, and the message comes into other
-/// hands. Those may extend. (Not for loom's threads: it lets a CAS and a later plain store of another thread change places.)
+/// A repairer is paused before its `k`-th access: meanwhile another returns the dead one's lease, and the
+/// message comes into other hands. Those may extend. (Not for loom's threads: it lets a CAS and a later plain
+/// store of another thread change places.)
 fn late_repairer(k: u32) {
     let (memory, _, leased) = leased(None);
     let position = leased.position;
@@ -80,13 +88,58 @@ fn late_repairer(k: u32) {
         repair::return_lease(&*memory, 0, position, owner(2), again);
         let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, true);
         if let Found::Message(again) = subscriber.next_returned(&*memory, 5, false) {
-            settle::begin(&*memory, 0, position, again.lease, again.attempts, 9);
+            settle::begin(&*memory, 0, position, again.lease, again.attempts, 9).expect("it was just taken");
             next.set(Some(again.lease));
         }
     });
     repair::return_lease(&late, 0, position, owner(2), again);
     let lease = next.get().expect("it was paused, and the message was there");
     settle::extend(&*memory, 0, position, lease, 12).expect("its lease stands");
+}
+
+/// A holder pauses between its lease and the deadline: the message goes to another, whose lease it cannot
+/// harm.
+fn paused_before_the_deadline() {
+    let memory = Modelled::new(2, None);
+    let (_, leased) = taken(&memory);
+    assert_eq!(sweep(&memory, 1), 0, "it gets a deadline of 5");
+    assert_eq!(sweep(&memory, 4), 0, "which is not over");
+    assert_eq!(sweep(&memory, 5), 1);
+    let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, true);
+    let Found::Message(next) = subscriber.next_returned(&*memory, 5, false) else { panic!("it is back") };
+    let late = settle::begin(&*memory, 0, leased.position, leased.lease, 1, 99);
+    assert_eq!(late, Err(settle::LeaseLost));
+    settle::begin(&*memory, 0, next.position, next.lease, next.attempts, 9).expect("its lease stands");
+    assert_eq!(settle::begin(&*memory, 0, leased.position, leased.lease, 1, 99), Err(settle::LeaseLost));
+    assert_eq!(settle::due_of(&*memory, 0, next.position, next.lease), (Some(9), 2));
+}
+
+/// A holder writes its deadline while a sweep gives it one.
+fn begin_against_sweep() {
+    let memory = Modelled::new(2, None);
+    let (_, leased) = taken(&memory);
+    let shared = memory.clone();
+    let sweeper = loom::thread::spawn(move || sweep(&shared, 1) + sweep(&shared, 5));
+    let begun = settle::begin(&*memory, 0, leased.position, leased.lease, 1, 9).is_ok();
+    let stands = settle::is_held(&*memory, 0, leased.position, leased.lease);
+    let expired = sweeper.join().expect("it ends") == 1;
+    assert!(begun || expired, "neither has it");
+    assert!(!begun || !expired || stands, "told of a deadline that was over already");
+    if begun && !expired {
+        assert_eq!(settle::due_of(&*memory, 0, leased.position, leased.lease).0, Some(9));
+    }
+}
+
+/// The turns have come round, and the due word that is left over from then speaks of this one.
+fn left_over_due_word() {
+    let memory = Modelled::new(2, None);
+    let turn = Lease::unborn(1).fresh(1, true, owner(2)).turn();
+    let old = Due::new(0, 7, turn).given_back(true, Some(1));
+    memory.store(Place::Due(0, 0), old.bits(), Release);
+    let (_, leased) = taken(&memory);
+    assert_eq!(sweep(&memory, 1), 0);
+    assert!(settle::is_held(&*memory, 0, leased.position, leased.lease), "it stands");
+    settle::begin(&*memory, 0, leased.position, leased.lease, 1, 9).expect("it stands");
 }
 
 fn against_extend(fault: Option<Fault>) {
@@ -105,8 +158,8 @@ fn against_extend(fault: Option<Fault>) {
     }
 }
 
-/// A holder copies a payload byte by byte (atomics, as it may be overwritten meanwhile) and then looks whether its lease stands,
-/// while it expires, another acks the message, and a producer takes the slot.
+/// A holder copies a payload byte by byte (atomics, as it may be overwritten meanwhile) and then looks
+/// whether its lease stands, while it expires, another acks the message, and a producer takes the slot.
 fn copy(reader_fence: bool, writer_fence: bool) {
     let (memory, mut publisher, leased) = leased(None);
     let bytes = Arc::new(AtomicU64::new(71));
@@ -153,10 +206,26 @@ fn sweep_against_release() {
 
 #[test]
 fn late_repairer_against_extend() {
-    // Two words, the lease once more, then the first of two changes: a pause after that one has left the message in its hands.
+    // Two words, the lease once more, then the first of two changes: a pause after that one has left the
+    // message in its hands.
     for k in 0..4 {
         check("late repairer against extend", 3, move || late_repairer(k));
     }
+}
+
+#[test]
+fn a_pause_before_the_deadline() {
+    check("pause before the deadline", 3, paused_before_the_deadline);
+}
+
+#[test]
+fn deadline_against_sweep() {
+    check("deadline against sweep", 3, begin_against_sweep);
+}
+
+#[test]
+fn due_word_of_an_earlier_round() {
+    check("due word of an earlier round", 3, left_over_due_word);
 }
 
 #[test]

@@ -58,7 +58,8 @@ fn late(fault: Option<Fault>, sweeps: bool) {
     assert_eq!(got, [71, 72]);
 }
 
-/// A message is given back while another consumer looks through the marks; its holder may die before it makes its mark.
+/// A message is given back while another consumer looks through the marks; its holder may die before it makes
+/// its mark.
 fn returned(marks: bool, sweeps: bool) {
     let memory = Modelled::new(2, None);
     let mut publisher = Publisher::new(&*memory, owner(1), false);

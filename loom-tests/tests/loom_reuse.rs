@@ -1,5 +1,5 @@
-//! Reuse: the reads of a slot's last holder come before the writes of its next claimant. The Release of the settle, the
-//! Acquire of the lease word in the producers' `stand`.
+//! Reuse: the reads of a slot's last holder come before the writes of its next claimant. The Release of the
+//! settle, the Acquire of the lease word in the producers' `stand`.
 
 use loom_tests::modelled::{Fault, Modelled, check, must_fail, owner, publish, receive};
 use ringway::ring::{Publisher, Subscriber, settle};

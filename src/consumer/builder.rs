@@ -36,8 +36,8 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Takes the consumer role of the group alone: messages come strictly in order, a failed one before the next, and
-    /// with a lease until death (the default then) no locked instruction is needed.
+    /// Takes the consumer role of the group alone: messages come strictly in order, a failed one before the
+    /// next, and with a lease until death (the default then) no locked instruction is needed.
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
@@ -65,8 +65,8 @@ impl ConsumerBuilder {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoSuchGroup`]; `BadOption`; `RoleTaken` if another consumer of the group is exclusive, or this one is to be and there are
-    /// others; `Removed`, `Forked`, `Exhausted`, `Io`.
+    /// [`StoreError::NoSuchGroup`]; `BadOption`; `RoleTaken` if another consumer of the group is exclusive,
+    /// or this one is to be and there are others; `Removed`, `Forked`, `Exhausted`, `Io`.
     pub fn build(self) -> Result<Consumer, StoreError> {
         let lease_ms = self.lease_ms()?;
         if !(1..=65_536).contains(&self.max_in_flight) {

@@ -21,8 +21,8 @@ pub(super) enum Look {
 }
 
 impl Consumer {
-    /// A fresh message where nothing stands in the way; it is not time to look around, nothing was returned, and the next
-    /// position is READY. `None` says nothing.
+    /// A fresh message where nothing stands in the way; it is not time to look around, nothing was returned,
+    /// and the next position is READY. `None` says nothing.
     #[inline(always)]
     pub(super) fn look_ahead(&self) -> Option<Leased> {
         let queue = &self.attached.queue;
@@ -127,9 +127,11 @@ impl Consumer {
         if let Some(lease_ms) = self.lease_ms {
             // The coarse clock may be a tick behind: the lease must not be shorter than promised.
             let deadline = clock::coarse_ms() + clock::tick_ms() + lease_ms;
-            held.begin(mapped, self.group, deadline);
-        } else if leased.attempts > 1 {
-            held.begin(mapped, self.group, 0);
+            if held.begin(mapped, self.group, deadline).is_err() {
+                return Ok(None);
+            }
+        } else if leased.attempts > 1 && held.begin(mapped, self.group, 0).is_err() {
+            return Ok(None);
         }
         let Ok(span) = mapped.span(leased.position, leased.len) else {
             self.park_unreadable(held);
@@ -151,7 +153,8 @@ impl Consumer {
         Ok(Some(Delivery::new(self, parcel)))
     }
 
-    /// Copies a message that is older than the group: a producer that knew nothing of the group may be overwriting it. Then it is gone.
+    /// Copies a message that is older than the group: a producer that knew nothing of the group may be
+    /// overwriting it. Then it is gone.
     #[cold]
     fn copy_old(&self, held: Held, len: u32) -> Option<Delivery<'_>> {
         let mapped = &self.attached.queue.mapped;

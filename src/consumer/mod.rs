@@ -1,4 +1,9 @@
 //! Consumers: receive under a lease.
+//!
+//! A receive is a number of *looks*, with waiting in between. One look (`look`) asks the ring for a returned
+//! message, else for a fresh one, takes the lease and hands the message over as a delivery. Now and then a
+//! consumer looks around, in place of a daemon: it does its share of the sweep and of recovery; how soon again
+//! is for `rounds`. The waiting is here: spin, spin and then sleep, or sleep at once.
 
 mod builder;
 mod look;
@@ -79,8 +84,8 @@ pub struct Consumer {
     #[expect(clippy::vec_box)]
     spare: RefCell<Vec<Box<Parcel>>>,
     rounds: Rounds,
-    /// The group's attention word when it was last found that nothing is due yet. As long as it stands, and its time has not come, fresh
-    /// messages are received as if nothing had been returned.
+    /// The group's attention word when it was last found that nothing is due yet. As long as it stands, and
+    /// its time has not come, fresh messages are received as if nothing had been returned.
     not_due: Cell<Attention>,
     /// A position that was found unfinished, and how often in a row.
     writing: Cell<(u64, u32)>,
@@ -91,7 +96,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`ReceiveError`]: `InFlightLimit`, `GroupRemoved`, `Removed`, `Forked`; `Damaged` if a message cannot be read, which is then parked as a dead letter.
+    /// [`ReceiveError`]: `InFlightLimit`, `GroupRemoved`, `Removed`, `Forked`; `Damaged` if a message cannot be
+    /// read, which is then parked as a dead letter.
     #[inline]
     pub fn receive(&self) -> Result<Delivery<'_>, ReceiveError> {
         if let Some(leased) = self.look_ahead()
@@ -157,7 +163,8 @@ impl Consumer {
         Ok(batch)
     }
 
-    /// At most once: a message, already acked, or `None` after this time. It is lost if this process dies before it has done its work.
+    /// At most once: a message, already acked, or `None` after this time. It is lost if this process dies
+    /// before it has done its work.
     ///
     /// # Errors
     ///

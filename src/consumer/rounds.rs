@@ -12,8 +12,9 @@ const MESSAGES_PER_ROUND: u32 = 16;
 
 /// When a consumer last looked around, and how soon it does again.
 ///
-/// Looking around takes a clock, so it is not done for every message. Futile looks and messages are counted apart: a consumer that
-/// span for a while and then takes a message to work on for long must look around after that one.
+/// Looking around takes a clock, so it is not done for every message. Futile looks and messages are counted
+/// apart: a consumer that span for a while and then takes a message to work on for long must look around
+/// after that one.
 #[derive(Debug)]
 pub(super) struct Rounds {
     pub(super) futile_left: Cell<u32>,
@@ -46,7 +47,8 @@ impl Rounds {
         }
     }
 
-    /// Begins another round; whether the last one took less than the time between two sweeps, and there is nothing to do yet.
+    /// Begins another round; whether the last one took less than the time between two sweeps, and there is
+    /// nothing to do yet.
     pub(super) fn begin(&self, now_ms: u64) -> bool {
         let hurried = now_ms < self.last_ms.get() + SWEEP_MS;
         if hurried {

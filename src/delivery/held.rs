@@ -15,22 +15,23 @@ use std::sync::atomic::fence;
 pub(crate) struct Held {
     pub(crate) position: u64,
     pub(crate) lease: Lease,
-    /// Deliveries so far, with this one. As wide as a word, so that the three are copied as they were written: a load that is wider than
-    /// the store before it waits for that store to reach the cache.
+    /// Deliveries so far, with this one. As wide as a word, so that the three are copied as they were
+    /// written: a load that is wider than the store before it waits for that store to reach the cache.
     pub(crate) attempts: u64,
 }
 
 impl Held {
     /// Notes the deadline and the number of attempts.
     #[inline(always)]
-    pub(crate) fn begin(self, mapped: &Mapped, group: u8, deadline_ms: u64) {
-        settle::begin(mapped, group, self.position, self.lease, self.attempts as u16, deadline_ms);
+    pub(crate) fn begin(self, mapped: &Mapped, group: u8, deadline_ms: u64) -> Result<(), LeaseLost> {
+        settle::begin(mapped, group, self.position, self.lease, self.attempts as u16, deadline_ms)
     }
 
     /// Whether the lease still stands, and with it what was copied before.
     ///
-    /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy mean that the end of the lease is
-    /// seen here. (The Acquire of the load alone orders what comes after it, not the copy.)
+    /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy
+    /// mean that the end of the lease is seen here. (The Acquire of the load alone orders what comes after
+    /// it, not the copy.)
     #[inline(always)]
     pub(crate) fn stands(self, mapped: &Mapped, group: u8) -> bool {
         fence(Acquire);
@@ -39,7 +40,8 @@ impl Held {
 
     /// Whether no producer has taken the slot since: for positions that are older than the group.
     ///
-    /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy mean that its claim is seen here.
+    /// Acquire fence: pairs with the Release fence in `Mapped::prepare`: bytes of a newer message in the copy
+    /// mean that its claim is seen here.
     pub(crate) fn is_whole(self, mapped: &Mapped) -> bool {
         fence(Acquire);
         let claim = Claim::from_bits(mapped.load(Place::Claim(self.position), Acquire));

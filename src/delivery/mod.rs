@@ -22,11 +22,13 @@ pub(crate) const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A message under a lease. Dropping it unsettled is a [`nack`](Self::nack).
 ///
 /// The methods that settle take it by value, and give it back in the error. After
-/// [`SettleFailure::LeaseLost`] there is nothing left to do with it but to drop it: the message went to somebody else.
+/// [`SettleFailure::LeaseLost`] there is nothing left to do with it but to drop it: the message went to
+/// somebody else.
 #[must_use = "a delivery that is dropped unsettled is nacked"]
 pub struct Delivery<'c> {
     consumer: &'c Consumer,
-    /// Given back to the consumer when this is dropped. In a box, so that a delivery is two words, however often it is moved.
+    /// Given back to the consumer when this is dropped. In a box, so that a delivery is two words, however
+    /// often it is moved.
     parcel: ManuallyDrop<Box<Parcel>>,
 }
 
@@ -72,8 +74,9 @@ impl<'c> Delivery<'c> {
     fn bytes(&self) -> (&[u8], &[u8]) {
         match self.parcel.body {
             Body::Copied(headers) => self.parcel.buffer.split_at(headers),
-            // SAFETY: such a body is made only if the caller of `trust_peers` has stated that all writers follow the protocol,
-            // by which nobody writes to a slot while it is leased until death; `self` holds that lease, and the mapping.
+            // SAFETY: such a body is made only if the caller of `trust_peers` has stated that all writers
+            // follow the protocol, by which nobody writes to a slot while it is leased until death; `self`
+            // holds that lease, and the mapping.
             Body::InPlace(span) => unsafe { span.as_slices() },
         }
     }
@@ -93,7 +96,8 @@ impl<'c> Delivery<'c> {
     ///
     /// # Errors
     ///
-    /// What serde_json has against it. The delivery is untouched: [`reject`](Self::reject) is for messages that can never be read.
+    /// What serde_json has against it. The delivery is untouched: [`reject`](Self::reject) is for messages
+    /// that can never be read.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(self.payload())
     }
@@ -134,7 +138,8 @@ impl<'c> Delivery<'c> {
             || !self.parcel.held.stands(&self.consumer.attached.queue.mapped, self.consumer.group)
     }
 
-    /// Starts a timed lease anew, for this long from now (1 ms to 12 h). For a lease until death there is nothing to do.
+    /// Starts a timed lease anew, for this long from now (1 ms to 12 h). For a lease until death there is
+    /// nothing to do.
     ///
     /// # Errors
     ///
@@ -159,7 +164,8 @@ impl<'c> Delivery<'c> {
     ///
     /// # Errors
     ///
-    /// `LeaseLost`: it ran out before, and the message is redelivered. `Forked`. The delivery comes back in the error.
+    /// `LeaseLost`: it ran out before, and the message is redelivered. `Forked`. The delivery comes back in
+    /// the error.
     #[inline]
     pub fn ack(self) -> Result<(), SettleError<Self>> {
         let consumer = self.consumer;
@@ -212,7 +218,8 @@ impl<'c> Delivery<'c> {
         })
     }
 
-    /// Never again: a dead letter now, for this reason. The first 240 bytes of the last 64 reasons of a group are kept.
+    /// Never again: a dead letter now, for this reason. The first 240 bytes of the last 64 reasons of a group
+    /// are kept.
     ///
     /// # Errors
     ///
@@ -220,7 +227,8 @@ impl<'c> Delivery<'c> {
     pub fn reject(self, reason: &str) -> Result<(), SettleError<Self>> {
         let consumer = self.consumer;
         self.settle(|held| {
-            // The note first: a dead letter without its reason would be worse than a reason without its dead letter.
+            // The note first: a dead letter without its reason would be worse than a reason without its dead
+            // letter.
             consumer.attached.queue.note(consumer.group, held.position, reason);
             held.bury(consumer, REASON_REJECTED)
         })

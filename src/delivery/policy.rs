@@ -42,7 +42,8 @@ impl FailurePolicy {
         Return::Retry { due_ms: now_ms + delay_ms, failures }
     }
 
-    /// The wait after the failure that `held` is about to count: exponential, capped, with jitter. `chance`: any number, uniform.
+    /// The wait after the failure that `held` is about to count: exponential, capped, with jitter. `chance`:
+    /// any number, uniform.
     pub(crate) fn backoff_ms(&self, held: Lease, chance: u64) -> u64 {
         let base = self.backoff.base.as_millis() as u64;
         let cap = self.backoff.cap.as_millis() as u64;

@@ -15,7 +15,8 @@ pub(crate) const FILE_LEN: u64 = PARTICIPANTS_AT + (PARTICIPANTS * size_of::<Ent
 /// Words of the store.
 #[repr(C)]
 pub(crate) struct ControlWords {
-    /// A bit for each participant entry that may be taken. A hint: set before an entry is published, cleared after it is freed.
+    /// A bit for each participant entry that may be taken. A hint: set before an entry is published, cleared
+    /// after it is freed.
     pub(crate) taken: [AtomicU64; PARTICIPANTS / 64],
 }
 

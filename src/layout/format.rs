@@ -1,5 +1,6 @@
-//! Holds docs/FORMAT.md against the code: each table with an expected one that is computed from the code, row by row. A row that is
-//! missing on either side, a table nobody expects, and an expected one that is not there all fail.
+//! Holds docs/FORMAT.md against the code: each table with an expected one that is computed from the code, row
+//! by row. A row that is missing on either side, a table nobody expects, and an expected one that is not
+//! there all fail.
 
 use std::collections::BTreeMap;
 use std::mem::{offset_of, size_of};

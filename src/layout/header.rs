@@ -1,4 +1,5 @@
-//! The header page: who wrote the file, in which version, and the geometry. Immutable once the file has its name.
+//! The header page: who wrote the file, in which version, and the geometry. Immutable once the file has its
+//! name.
 
 use std::path::Path;
 
@@ -86,7 +87,8 @@ impl Header {
         page
     }
 
-    /// Reads a header, checking all that does not depend on the kind of file: magic, byte order, version, checksum, features, length.
+    /// Reads a header, checking all that does not depend on the kind of file: magic, byte order, version,
+    /// checksum, features, length.
     pub(crate) fn decode(
         page: &[u8],
         magic: [u8; 8],

@@ -1,8 +1,9 @@
 //! Every byte in shared memory.
 //!
-//! A store has one **control** file and one **queue** file per queue. Both begin with a header page that is written
-//! once, before the file gets its name, and is never changed after ([`header`]). What follows is words: atomics, each of them named in
-//! [`control`] or [`queue`], or computed by a [`Plan`](queue::Plan). All numbers are little-endian.
+//! A store has one **control** file and one **queue** file per queue. Both begin with a header page that is
+//! written once, before the file gets its name, and is never changed after ([`header`]). What follows is
+//! words: atomics, each of them named in [`control`] or [`queue`], or computed by a [`Plan`](queue::Plan).
+//! All numbers are little-endian.
 //!
 //! `docs/FORMAT.md` is the same for people; the tests in `format` hold the two together.
 

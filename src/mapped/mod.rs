@@ -31,8 +31,8 @@ pub(crate) struct Mapped {
     populated: Once,
 }
 
-// SAFETY: `base` points into the mapping that the value owns, which is valid in every thread of the process; what lies
-// there is touched through atomics, or as plain bytes by the rules of the ring.
+// SAFETY: `base` points into the mapping that the value owns, which is valid in every thread of the process;
+// what lies there is touched through atomics, or as plain bytes by the rules of the ring.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
@@ -50,8 +50,8 @@ impl Mapped {
         Mapped { base, plan, mask: geometry.capacity - 1, file, mapping, populated: Once::new() }
     }
 
-    /// Gets ready for traffic: maps all but the extents at once, so that the first lap does not pay a page fault for every few dozen
-    /// messages. Not done for those who only look.
+    /// Gets ready for traffic: maps all but the extents at once, so that the first lap does not pay a page
+    /// fault for every few dozen messages. Not done for those who only look.
     pub(crate) fn populate(&self) {
         self.populated.call_once(|| self.mapping.populate(self.plan.extents as usize));
     }
@@ -137,8 +137,8 @@ impl Mapped {
             Place::Tail => return &self.words().tail,
             Place::Active => return &self.words().active,
         };
-        // SAFETY: each of these is a multiple of 8 inside the plan, for any position, group and index: masks and
-        // `group_index` keep them in their arrays.
+        // SAFETY: each of these is a multiple of 8 inside the plan, for any position, group and index: masks
+        // and `group_index` keep them in their arrays.
         unsafe { self.at(at) }
     }
 
@@ -150,8 +150,8 @@ impl Mapped {
     #[inline(always)]
     unsafe fn at<T>(&self, offset: u64) -> &T {
         debug_assert!(offset + size_of::<T>() as u64 <= self.mapping.len() as u64);
-        // SAFETY: by the contract it lies in the mapping, which lives as long as `self` and is page-aligned; atomics may
-        // be shared with anyone.
+        // SAFETY: by the contract it lies in the mapping, which lives as long as `self` and is page-aligned;
+        // atomics may be shared with anyone.
         unsafe { self.base.add(offset as usize).cast::<T>().as_ref() }
     }
 }

@@ -1,12 +1,14 @@
 //! A message's bytes: in its slot, or in the slot's extent if it is longer.
 //!
-//! The slot's second word says how many of the bytes are headers. It is written before `seq`, by the claimant,
-//! and read after it. Whatever a hostile peer writes there, the lengths are checked against the geometry before a byte is touched.
+//! The slot's second word says how many of the bytes are headers. It is written before `seq`, by the
+//! claimant, and read after it. Whatever a hostile peer writes there, the lengths are checked against the
+//! geometry before a byte is touched.
 //!
-//! Each slot owns a fixed range of the file for long messages, its **extent**. Its pages are allocated by the claimant before it
-//! touches them (so a full disk is an error, not a signal), and given back when the slot has not needed them for a while. The
-//! extent word counts the pages that are there. Death between `fallocate` and the word: they are allocated once more, which does
-//! nothing. The word goes to 0 before the pages are given back, so it never counts too many.
+//! Each slot owns a fixed range of the file for long messages, its **extent**. Its pages are allocated by the
+//! claimant before it touches them (so a full disk is an error, not a signal), and given back when the slot
+//! has not needed them for a while. The extent word counts the pages that are there. Death between
+//! `fallocate` and the word: they are allocated once more, which does nothing. The word goes to 0 before the
+//! pages are given back, so it never counts too many.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -32,7 +34,8 @@ pub(crate) struct Span {
     headers: usize,
 }
 
-// SAFETY: a span is a place in a mapping, which is the same in all threads of the process; what it is used for has its own rules.
+// SAFETY: a span is a place in a mapping, which is the same in all threads of the process; what it is used
+// for has its own rules.
 unsafe impl Send for Span {}
 
 /// Lengths in shared memory that cannot be.
@@ -44,8 +47,9 @@ impl Span {
     ///
     /// # Safety
     ///
-    /// Nobody writes to these bytes while the slices live: the lease or the claim on them stands until its holder's death, and every
-    /// process that can write to the file follows the protocol. The mapping outlives `'a`.
+    /// Nobody writes to these bytes while the slices live: the lease or the claim on them stands until its
+    /// holder's death, and every process that can write to the file follows the protocol. The mapping
+    /// outlives `'a`.
     pub(crate) unsafe fn as_slices<'a>(self) -> (&'a [u8], &'a [u8]) {
         // SAFETY: `span` has checked that the range lies in the mapping; the rest is the contract.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }.split_at(self.headers)
@@ -67,9 +71,10 @@ impl Span {
     pub(crate) fn copy_to(self, buffer: &mut Vec<u8>) -> usize {
         buffer.reserve(self.len);
         let end = buffer.len();
-        // SAFETY: the source lies in the mapping (checked by `span`), the target has room for `len` bytes, and the two
-        // do not overlap. Another process may write to the source meanwhile; then the copy holds some mixture of bytes,
-        // any of which is a valid u8, and the lease that is checked afterwards tells whether that was allowed.
+        // SAFETY: the source lies in the mapping (checked by `span`), the target has room for `len` bytes,
+        // and the two do not overlap. Another process may write to the source meanwhile; then the copy holds
+        // some mixture of bytes, any of which is a valid u8, and the lease that is checked afterwards tells
+        // whether that was allowed.
         unsafe {
             std::ptr::copy_nonoverlapping(self.start.as_ptr(), buffer.as_mut_ptr().add(end), self.len);
             buffer.set_len(end + self.len);
@@ -115,11 +120,11 @@ impl Mapped {
         Ok(Span { start: self.place_of(position, len.into()), len: len as usize, headers: headers as usize })
     }
 
-    /// Copies a message that the caller has no lease of to the end of `buffer`; the number of header bytes. `None`: it cannot be
-    /// read. The caller checks afterwards that the slot did not go on meanwhile.
+    /// Copies a message that the caller has no lease of to the end of `buffer`; the number of header bytes.
+    /// `None`: it cannot be read. The caller checks afterwards that the slot did not go on meanwhile.
     ///
-    /// From an extent it is read through the file: the slot may go on and give the pages back, and to touch a page that is not
-    /// there would allocate it, or raise SIGBUS where there is no room.
+    /// From an extent it is read through the file: the slot may go on and give the pages back, and to touch a
+    /// page that is not there would allocate it, or raise SIGBUS where there is no room.
     pub(crate) fn copy_unleased(&self, position: u64, len: u32, buffer: &mut Vec<u8>) -> Option<usize> {
         let span = self.span(position, len).ok()?;
         if u64::from(len) <= self.plan.geometry.inline() {
@@ -139,14 +144,16 @@ impl Mapped {
         self.plan.extents + (position & self.mask) * self.plan.extent_size
     }
 
-    /// Makes room for a message at a position that the caller has claimed, and says where. The caller has checked the limit.
+    /// Makes room for a message at a position that the caller has claimed, and says where. The caller has
+    /// checked the limit.
     ///
     /// # Errors
     ///
     /// What `fallocate` says; the caller gives the position up.
     #[inline]
     pub(crate) fn prepare(&self, position: u64, headers: usize, payload: usize) -> io::Result<Span> {
-        // Whoever sees bytes that are written from here on sees the claim too, be it a plain store. Costs nothing on x86.
+        // Whoever sees bytes that are written from here on sees the claim too, be it a plain store. Costs
+        // nothing on x86.
         fence(Ordering::Release);
         let len = headers + payload;
         if len as u64 > self.plan.geometry.inline() {
@@ -178,7 +185,8 @@ impl Mapped {
         }
     }
 
-    /// Whether the pages of a message in an extent are there: touching others could raise SIGBUS on a full file system.
+    /// Whether the pages of a message in an extent are there: touching others could raise SIGBUS on a full
+    /// file system.
     fn extent_has(&self, position: u64, len: u32) -> bool {
         let pages = self.extent_word(position).load(Ordering::Relaxed) & u64::from(u32::MAX);
         u64::from(len) <= pages * PAGE

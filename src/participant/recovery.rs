@@ -12,7 +12,8 @@ use crate::sys::files::{Dir, OpenPolicy, io_error};
 use crate::sys::fork::ForkGuard;
 use crate::{RepairReport, StoreError};
 
-/// What a recovery needs; less than an open store, because a store is opened by recovering first if it is full.
+/// What a recovery needs; less than an open store, because a store is opened by recovering first if it is
+/// full.
 pub(crate) struct Scene<'a> {
     pub(crate) dir: &'a Dir,
     pub(crate) queues: &'a Dir,
@@ -24,7 +25,8 @@ pub(crate) struct Scene<'a> {
 impl Scene<'_> {
     /// Recovers `owner` if it is dead. `mapped` gives queues that are mapped already.
     ///
-    /// Death in here: the entry is still taken and its lock free, so the next who looks does it again, finding less to do.
+    /// Death in here: the entry is still taken and its lock free, so the next who looks does it again,
+    /// finding less to do.
     pub(crate) fn recover(
         &self,
         owner: Owner,
@@ -49,7 +51,8 @@ impl Scene<'_> {
             }
             match QueueCore::map(self.queues, self.policy, name, self.guard.clone()) {
                 Ok(queue) => queue.return_work_of(owner, &mut report),
-                // The system refused now and may not later (no memory, no descriptors): the entry stays taken.
+                // The system refused now and may not later (no memory, no descriptors): the entry stays
+                // taken.
                 Err(error @ StoreError::Io { .. }) => return Err(error),
                 // Removed meanwhile, or damaged: it holds nothing that anyone could still reach.
                 Err(_) => {}
@@ -68,7 +71,8 @@ impl StoreCore {
         let mut report = RepairReport::default();
         for owner in self.table.taken().filter(|&owner| owner != self.me) {
             let dead = self.probe.is_dead(owner.index());
-            // The words for it only if they are needed: a sweep comes here every 2 ms, and is not to allocate.
+            // The words for it only if they are needed: a sweep comes here every 2 ms, and is not to
+            // allocate.
             if dead.map_err(|error| io_error("probing participants of", self.dir.path())(error))? {
                 report += self.recover(owner)?;
             }

@@ -67,7 +67,8 @@ impl StoreCore {
         // Who removes a store, and dies, may have removed just the directory.
         let queues = dir.create_sub(QUEUES, policy.dir_mode())?;
         queues.check_safe(&policy)?;
-        // Publishers run no fence for sleepers that can be reached by membarrier; so each process registers before it publishes.
+        // Publishers run no fence for sleepers that can be reached by membarrier; so each process registers
+        // before it publishes.
         membarrier::register();
         let guard = Arc::new(ForkGuard::new().map_err(io_error("guarding against fork", path))?);
         let mapping =
@@ -75,7 +76,8 @@ impl StoreCore {
         let table = Table::new(mapping);
         let probe = Probe::open(&dir, CONTROL)?;
         let (me, token) = join(&dir, &queues, &policy, &table, &probe, &guard)?;
-        // Locks are taken by the file's name: they say nothing about the file that is mapped here if that was replaced meanwhile.
+        // Locks are taken by the file's name: they say nothing about the file that is mapped here if that was
+        // replaced meanwhile.
         let mapped = FileId::of(&file).map_err(io_error("looking at", &control))?;
         if token.file_id() != mapped || probe.file_id().map_err(io_error("looking at", &control))? != mapped {
             return Err(missing());
@@ -187,7 +189,8 @@ impl Drop for StoreCore {
         if self.forked() {
             return;
         }
-        // With attachments left over (a leaked handle) the entry stays taken, and is recovered like that of a dead process.
+        // With attachments left over (a leaked handle) the entry stays taken, and is recovered like that of a
+        // dead process.
         if self.attached.load(Ordering::Acquire) == 0 {
             self.table.free(self.me, self.table.state(self.me));
         }

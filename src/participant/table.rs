@@ -18,7 +18,8 @@ pub(crate) struct Table {
     _mapping: Mapping,
 }
 
-// SAFETY: `base` points into the mapping that the value owns, which is valid in every thread; all that lies there is atomics.
+// SAFETY: `base` points into the mapping that the value owns, which is valid in every thread; all that lies
+// there is atomics.
 unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
@@ -72,7 +73,8 @@ impl Table {
     }
 
     fn words(&self) -> &ControlWords {
-        // SAFETY: the layout has ControlWords, made of atomics, there; the mapping covers it and is page-aligned.
+        // SAFETY: the layout has ControlWords, made of atomics, there; the mapping covers it and is
+        // page-aligned.
         unsafe { self.base.add(WORDS_AT as usize).cast().as_ref() }
     }
 
@@ -90,7 +92,8 @@ impl Table {
 
     /// Takes a free entry for this process. The caller holds its lock, so nobody else writes it.
     ///
-    /// Death after the bit: a bit without an entry, cleared by the next who looks. Death before the state word: the entry is free still.
+    /// Death after the bit: a bit without an entry, cleared by the next who looks. Death before the state
+    /// word: the entry is free still.
     pub(crate) fn publish(&self, owner: Owner) {
         let entry = self.entry(owner);
         self.bits(owner).0.fetch_or(self.bits(owner).1, AcqRel);
@@ -105,8 +108,9 @@ impl Table {
         entry.state.store(self.state(owner).taken().0, Release);
     }
 
-    /// Frees an entry whose work was given back. Nothing happens if it changed since it was read as `seen`. The caller holds the entry's
-    /// lock, as its participant or as a recoverer: so nobody is taking it meanwhile.
+    /// Frees an entry whose work was given back. Nothing happens if it changed since it was read as `seen`.
+    /// The caller holds the entry's lock, as its participant or as a recoverer: so nobody is taking it
+    /// meanwhile.
     pub(crate) fn free(&self, owner: Owner, seen: EntryState) -> bool {
         let freed = self.entry(owner).state.compare_exchange(seen.0, seen.freed().0, AcqRel, Relaxed).is_ok();
         self.bits(owner).0.fetch_and(!self.bits(owner).1, AcqRel);

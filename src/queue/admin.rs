@@ -1,16 +1,17 @@
 //! Makers and removers: of groups, and of the queue itself.
 //!
-//! They take turns by a lock of the kernel on the queue file, which goes with its holder. Producers and consumers never wait for it.
+//! They take turns by a lock of the kernel on the queue file, which goes with its holder. Producers and
+//! consumers never wait for it.
 //!
-//! **Sending users away.** A mark first (a group LEAVING, a queue REMOVING), then a look at the records. A user writes its record first
-//! and then looks at the mark, so one of the two sees the other: when the remover finds no record, nobody is there and nobody can come.
-//! A removal that is refused because of its users does not even mark, so they notice nothing; one that waits for them in vain takes
-//! the mark back.
+//! **Sending users away.** A mark first (a group LEAVING, a queue REMOVING), then a look at the records. A
+//! user writes its record first and then looks at the mark, so one of the two sees the other: when the
+//! remover finds no record, nobody is there and nobody can come. A removal that is refused because of its
+//! users does not even mark, so they notice nothing; one that waits for them in vain takes the mark back.
 //!
-//! **One that dies** leaves its mark, and the lock free. Whoever comes by (the next maker or remover, a sweep, someone who attaches,
-//! `repair`) takes the lock, which proves the death, and the mark back: a FORMING group is cleared away, a LEAVING one and a REMOVING
-//! queue are in use again. Only REMOVED is for good: it is written when nobody is left, and whoever opens the file by its name then
-//! takes that name away.
+//! **One that dies** leaves its mark, and the lock free. Whoever comes by (the next maker or remover, a
+//! sweep, someone who attaches, `repair`) takes the lock, which proves the death, and the mark back: a
+//! FORMING group is cleared away, a LEAVING one and a REMOVING queue are in use again. Only REMOVED is for
+//! good: it is written when nobody is left, and whoever opens the file by its name then takes that name away.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -49,7 +50,8 @@ impl QueueCore {
         self.unlink(store)
     }
 
-    /// Marks something as being removed, and waits until nobody uses it any more. In vain: the mark is taken back.
+    /// Marks something as being removed, and waits until nobody uses it any more. In vain: the mark is taken
+    /// back.
     pub(super) fn send_away(
         &self,
         store: &Arc<StoreCore>,
@@ -75,7 +77,8 @@ impl QueueCore {
         };
         let deadline = Instant::now().checked_add(longest);
         mark(true);
-        // Between the mark and the look at the records; the other side has one between its record and its look at the mark.
+        // Between the mark and the look at the records; the other side has one between its record and its
+        // look at the mark.
         fence(SeqCst);
         self.ring_everyone();
         loop {
@@ -142,8 +145,8 @@ impl QueueCore {
         }
     }
 
-    /// Takes the queue's name away, unless it is a newer queue's by now. Under the admin lock: nobody else takes a name away meanwhile,
-    /// and a newer queue gets it only after it was.
+    /// Takes the queue's name away, unless it is a newer queue's by now. Under the admin lock: nobody else
+    /// takes a name away meanwhile, and a newer queue gets it only after it was.
     fn unlink(&self, store: &StoreCore) -> Result<(), StoreError> {
         let path = store.queues.path().join(&self.name);
         let named = open_raw(&store.queues, &self.name, false).map_err(io_error("opening", &path))?;

@@ -1,12 +1,14 @@
 //! Attachments and exclusive roles.
 //!
-//! Every producer and consumer has a record in the queue: who, of which group, in which role. It is written before the handle touches a ledger
-//! and freed after its last touch, so a dead process without a record in a queue has left nothing there.
+//! Every producer and consumer has a record in the queue: who, of which group, in which role. It is written
+//! before the handle touches a ledger and freed after its last touch, so a dead process without a record in a
+//! queue has left nothing there.
 //!
 //! An **exclusive** role is a word that holds its owner and record. Its holder writes the ledger with plain
-//! stores, so no shared handle may be there at the same time. Both sides write first and look second (the shared one its
-//! record, then looks at the role; the exclusive one the role, then looks at the records), with a SeqCst fence in between, so at least one of two
-//! that come at once sees the other and steps back. Death in between: recovery frees the role, then the record.
+//! stores, so no shared handle may be there at the same time. Both sides write first and look second (the
+//! shared one its record, then looks at the role; the exclusive one the role, then looks at the records),
+//! with a SeqCst fence in between, so at least one of two that come at once sees the other and steps back.
+//! Death in between: recovery frees the role, then the record.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -100,7 +102,8 @@ pub(crate) struct Attached {
     pub(crate) queue: Arc<QueueCore>,
     index: usize,
     role: Role,
-    /// Set if something of this handle is left in the ledgers: then the record stays, and is found by recovery.
+    /// Set if something of this handle is left in the ledgers: then the record stays, and is found by
+    /// recovery.
     leave: std::cell::Cell<bool>,
 }
 
@@ -246,7 +249,8 @@ impl QueueCore {
         self.attachments().any(|(_, who)| who.owner == owner)
     }
 
-    /// Frees the roles and records of a dead participant; the last step of its recovery here. How many there were.
+    /// Frees the roles and records of a dead participant; the last step of its recovery here. How many there
+    /// were.
     pub(crate) fn free_records_of(&self, dead: Owner) -> u64 {
         let mut freed = 0;
         for (index, who) in self.attachments().filter(|(_, who)| who.owner == dead) {

@@ -1,17 +1,19 @@
 //! Who sleeps, and how they are woken.
 //!
-//! A consumer that is about to sleep sets its group's bit in `sleepers`, looks once more, and sleeps on the group's bell,
-//! a futex. A publisher reads `sleepers` after its message is visible; while nobody sleeps that is all it does: no system call and
-//! no fence.
+//! A consumer that is about to sleep sets its group's bit in `sleepers`, looks once more, and sleeps on the
+//! group's bell, a futex. A publisher reads `sleepers` after its message is visible; while nobody sleeps that
+//! is all it does: no system call and no fence.
 //!
-//! *Why nobody oversleeps.* The publisher stores `seq`, then loads `sleepers`; the sleeper stores `sleepers`, then loads `seq`. One of the two must see the
-//! other's store, which takes a full barrier on each side. The sleeper's is `membarrier(GLOBAL_EXPEDITED)`, which is
-//! a barrier on all processors that run a registered process, the publisher's among them. Where the system call
-//! is missing the publisher runs a fence, and a sleeper without it sleeps a millisecond at a time.
+//! *Why nobody oversleeps.* The publisher stores `seq`, then loads `sleepers`; the sleeper stores `sleepers`,
+//! then loads `seq`. One of the two must see the other's store, which takes a full barrier on each side. The
+//! sleeper's is `membarrier(GLOBAL_EXPEDITED)`, which is a barrier on all processors that run a registered
+//! process, the publisher's among them. Where the system call is missing the publisher runs a fence, and a
+//! sleeper without it sleeps a millisecond at a time.
 //!
-//! *Why the dead do not matter.* The bit says "maybe". Who rings clears it first and sets it again if the kernel did
-//! wake somebody, since there may be more. A bit that a dead sleeper left costs one futile system call. A waker that
-//! dies between clearing the bit and the wake-up delays a sleeper until the end of its nap, which is bounded.
+//! *Why the dead do not matter.* The bit says "maybe". Who rings clears it first and sets it again if the
+//! kernel did wake somebody, since there may be more. A bit that a dead sleeper left costs one futile system
+//! call. A waker that dies between clearing the bit and the wake-up delays a sleeper until the end of its
+//! nap, which is bounded.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use std::sync::atomic::fence;
@@ -92,7 +94,8 @@ impl QueueCore {
         self.ring_space(u32::MAX);
     }
 
-    /// Sleeps until the group's bell is rung, at most `longest` and never longer than a nap. `look` is asked once more before.
+    /// Sleeps until the group's bell is rung, at most `longest` and never longer than a nap. `look` is asked
+    /// once more before.
     pub(crate) fn sleep_for_messages<T>(
         &self,
         group: u8,

@@ -1,8 +1,9 @@
 //! Dead letters, parked in their slots, and what consumers said when they rejected them.
 //!
-//! A group keeps the last 64 such notes in a ring of its own. A writer takes the next place, makes it nobody's (position 0), writes the text and
-//! then the position; a reader looks at the position before and after. Two writers that share a place, 64 notes apart, may mix their
-//! texts: that costs a text, and nothing depends on it. Death in the middle: a place that is nobody's.
+//! A group keeps the last 64 such notes in a ring of its own. A writer takes the next place, makes it
+//! nobody's (position 0), writes the text and then the position; a reader looks at the position before and
+//! after. Two writers that share a place, 64 notes apart, may mix their texts: that costs a text, and nothing
+//! depends on it. Death in the middle: a place that is nobody's.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
@@ -85,7 +86,8 @@ impl Queue {
         Ok(positions.filter_map(|position| self.core.dead_letter(group, position)).collect())
     }
 
-    /// Gives a dead letter another chance, at once, with its failures reset. `false` if it is not dead (any more).
+    /// Gives a dead letter another chance, at once, with its failures reset. `false` if it is not dead (any
+    /// more).
     ///
     /// # Errors
     ///

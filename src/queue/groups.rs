@@ -1,12 +1,14 @@
 //! Groups: how they are made and removed while the queue runs, one at a time (see [`admin`](super::admin)).
 //!
-//! **Birth.** The group's ledger is reset and its bit set in `active`; from then on producers respect it. *Then* its
-//! start is read. A producer may have looked ahead before the bit was set, and reuse slots without asking the new group; but it looks ahead less than
-//! a lap, so the messages in those slots are older than the start. A group that begins with the oldest message wants just those: what
-//! lies before its `birth` is copied first and checked after.
+//! **Birth.** The group's ledger is reset and its bit set in `active`; from then on producers respect it.
+//! *Then* its start is read. A producer may have looked ahead before the bit was set, and reuse slots without
+//! asking the new group; but it looks ahead less than a lap, so the messages in those slots are older than
+//! the start. A group that begins with the oldest message wants just those: what lies before its `birth` is
+//! copied first and checked after.
 //!
-//! **Removal.** LEAVING first, then a look at the records: a consumer writes its record first and then looks at
-//! the state, so one of the two sees the other. The group goes when the last record has gone; so no lease is left.
+//! **Removal.** LEAVING first, then a look at the records: a consumer writes its record first and then looks
+//! at the state, so one of the two sees the other. The group goes when the last record has gone; so no lease
+//! is left.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};

@@ -1,12 +1,12 @@
 //! Looking into a queue without touching it.
 //!
-//! A look reads the ledgers slot by slot while the queue goes on. Each figure was true at some moment of the look, but not all at the same.
-//! Nothing here stores to shared memory, and nothing that another process may have written there makes it panic: positions
-//! are computed on a circle, counts by the slots that were seen.
+//! A look reads the ledgers slot by slot while the queue goes on. Each figure was true at some moment of the
+//! look, but not all at the same. Nothing here stores to shared memory, and nothing that another process may
+//! have written there makes it panic: positions are computed on a circle, counts by the slots that were seen.
 //!
-//! *The last message of a slot.* The claim word tells the lap of the last real claim, and `seq`, read after it, whether its
-//! message is there. A group's lease word, read last, tells what the group makes of it. A slot that goes on in between has a later `seq` or lease word,
-//! and then counts as settled, which it was.
+//! *The last message of a slot.* The claim word tells the lap of the last real claim, and `seq`, read after
+//! it, whether its message is there. A group's lease word, read last, tells what the group makes of it. A
+//! slot that goes on in between has a later `seq` or lease word, and then counts as settled, which it was.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -200,7 +200,8 @@ impl QueueCore {
         positions
     }
 
-    /// A copy of the message at `position`, without a lease. `None`: the group has settled it, or it went while it was read.
+    /// A copy of the message at `position`, without a lease. `None`: the group has settled it, or it went
+    /// while it was read.
     pub(super) fn peek_at(&self, group: u8, position: u64) -> Option<(Peeked, Open)> {
         let start = self.mapped.load(Place::Start(group), Acquire);
         let last = self.last_in(position, position);
@@ -259,7 +260,8 @@ impl Users<'_> {
         self.alive.iter().filter(|who| wanted(who.role)).count() as u32
     }
 
-    /// The holder of an exclusive role, as `pid command`. One that is dead has it no more: whoever comes takes it.
+    /// The holder of an exclusive role, as `pid command`. One that is dead has it no more: whoever comes
+    /// takes it.
     fn alone(&self, holder: Option<Owner>) -> Result<Option<String>, StoreError> {
         match holder {
             Some(owner) if self.is_alive(owner)? => {
@@ -314,9 +316,11 @@ impl Queue {
         })
     }
 
-    /// Up to `limit` messages that a group has not settled, in order of position, without lease, count or side effect.
+    /// Up to `limit` messages that a group has not settled, in order of position, without lease, count or
+    /// side effect.
     ///
-    /// A message that goes while it is read is left out. One whose bytes another process has damaged is shown with an empty payload.
+    /// A message that goes while it is read is left out. One whose bytes another process has damaged is shown
+    /// with an empty payload.
     ///
     /// # Errors
     ///

@@ -68,22 +68,24 @@ impl Default for QueueOptions {
 }
 
 impl QueueOptions {
-    /// Slots: a power of two, 1,024 to 16,777,216 (default 16,384). Every message that some group has not settled yet takes one.
+    /// Slots: a power of two, 1,024 to 16,777,216 (default 16,384). Every message that some group has not
+    /// settled yet takes one.
     pub fn capacity(mut self, slots: u32) -> Self {
         self.geometry.capacity = slots.into();
         self.chosen[0] = true;
         self
     }
 
-    /// Bytes of a slot, with 16 for the ring itself: a multiple of 64, 64 to 4,096 (default 128). Longer messages go
-    /// to an extent of their own, which costs page faults the first time.
+    /// Bytes of a slot, with 16 for the ring itself: a multiple of 64, 64 to 4,096 (default 128). Longer
+    /// messages go to an extent of their own, which costs page faults the first time.
     pub fn slot_size(mut self, bytes: u32) -> Self {
         self.geometry.slot_size = bytes;
         self.chosen[1] = true;
         self
     }
 
-    /// The longest message with its headers, in bytes (default 1 MiB, at most 1 GiB - 1). Costs address space (capacity times this), not memory.
+    /// The longest message with its headers, in bytes (default 1 MiB, at most 1 GiB - 1). Costs address space
+    /// (capacity times this), not memory.
     pub fn max_message(mut self, bytes: u32) -> Self {
         self.geometry.max_message = bytes;
         self.chosen[2] = true;
@@ -107,7 +109,8 @@ impl QueueOptions {
     ///
     /// # Errors
     ///
-    /// [`StoreError::AlreadyExists`], `BadName`, `BadOption`, or `Io` (`ENOSPC`: no room for the file; nothing is left behind).
+    /// [`StoreError::AlreadyExists`], `BadName`, `BadOption`, or `Io` (`ENOSPC`: no room for the file;
+    /// nothing is left behind).
     pub fn create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> {
         if !QueueCore::create(&store.core, name, &self.geometry, &self.group)? {
             return Err(StoreError::AlreadyExists { what: "queue", name: name.to_owned() });
@@ -119,7 +122,8 @@ impl QueueOptions {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create) and [`Store::queue`]; [`StoreError::Geometry`] if the queue is there and differs from what was chosen here.
+    /// As [`create`](Self::create) and [`Store::queue`]; [`StoreError::Geometry`] if the queue is there and
+    /// differs from what was chosen here.
     pub fn open_or_create(&self, store: &Store, name: &str) -> Result<Queue, StoreError> {
         let queue = match store.queue(name) {
             Err(StoreError::NoSuchQueue { .. }) => {
@@ -184,7 +188,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`StoreError::AlreadyExists`], `BadName`, `BadOption`, `Exhausted` (the queue was made for fewer groups), `Removed`, `Forked`, `Io`.
+    /// [`StoreError::AlreadyExists`], `BadName`, `BadOption`, `Exhausted` (the queue was made for fewer
+    /// groups), `Removed`, `Forked`, `Io`.
     pub fn add_group(&self, name: &str, options: GroupOptions) -> Result<(), StoreError> {
         self.core.add_group(&self.store, name, &options)
     }
@@ -193,7 +198,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] if it has consumers, and still has them after the wait; `NoSuchGroup`, `Removed`, `Forked`, `Io`.
+    /// [`StoreError::InUse`] if it has consumers, and still has them after the wait; `NoSuchGroup`,
+    /// `Removed`, `Forked`, `Io`.
     pub fn remove_group(&self, name: &str, removal: Removal) -> Result<(), StoreError> {
         self.core.remove_group(&self.store, name, removal)
     }

@@ -1,11 +1,13 @@
 //! The sweep: what keeps a queue going without a daemon.
 //!
-//! Every consumer that receives or waits, and every producer that waits, comes by here once in a while. One word holds the time of the last sweep;
-//! who moves it on does the next one. So there is one sweeper at a time as long as all run, and nobody holds a duty that could die
-//! with him. Should one pause in the middle, another begins the next sweep: each step is a CAS and may be done twice.
+//! Every consumer that receives or waits, and every producer that waits, comes by here once in a while. One
+//! word holds the time of the last sweep; who moves it on does the next one. So there is one sweeper at a
+//! time as long as all run, and nobody holds a duty that could die with him. Should one pause in the middle,
+//! another begins the next sweep: each step is a CAS and may be done twice.
 //!
-//! A sweep looks for dead participants and recovers them, ends what a dead maker or remover of a group began, and goes on through the lease words of each group, some at a time: leases
-//! whose time is over, returned messages and late arrivals whose mark was lost.
+//! A sweep looks for dead participants and recovers them, ends what a dead maker or remover of a group began,
+//! and goes on through the lease words of each group, some at a time: leases whose time is over, returned
+//! messages and late arrivals whose mark was lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -28,7 +30,8 @@ pub(crate) const SWEEP_MS: u64 = 2;
 const SWEEP_SLOTS: u64 = 4096;
 
 impl QueueCore {
-    /// Sweeps if it is time. `mine`: the group that the caller receives from, and where it stands there. Whether it swept.
+    /// Sweeps if it is time. `mine`: the group that the caller receives from, and where it stands there.
+    /// Whether it swept.
     pub(crate) fn tend(&self, store: &Arc<StoreCore>, now_ms: u64, mine: Option<(u8, u64)>) -> bool {
         let word = &self.mapped.words().swept_ms;
         let last = word.load(Relaxed);
@@ -87,7 +90,8 @@ impl QueueCore {
         (swept.expired, swept.dead)
     }
 
-    /// Gives back all that a dead participant held in this queue. The caller has proved the death, and keeps its index from being taken.
+    /// Gives back all that a dead participant held in this queue. The caller has proved the death, and keeps
+    /// its index from being taken.
     ///
     /// The records go last: as long as one is there, a recovery that died half way is done again.
     pub(crate) fn return_work_of(&self, dead: Owner, report: &mut RepairReport) {
@@ -120,7 +124,8 @@ impl QueueCore {
     }
 }
 
-/// A number for the jitter of a lease's backoff: different for each, and no state to keep. (SplitMix64's finaliser, Steele et al. 2014.)
+/// A number for the jitter of a lease's backoff: different for each, and no state to keep. (SplitMix64's
+/// finaliser, Steele et al. 2014.)
 pub(crate) fn chance(held: Lease, now_ms: u64) -> u64 {
     let mut z = held.bits() ^ now_ms.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

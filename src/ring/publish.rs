@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::words::{Claim, Kind, Lease, Owner, Seq, State, lap_of, position_near, told};
 use crate::memory::{Memory, Place};
 
-/// How far ahead a producer looks for free slots at a time. One look reads consumers' lines, so a
-/// longer run means fewer misses; it must stay far below the least capacity (see "Birth of a group" in the module's essay).
+/// How far ahead a producer looks for free slots at a time. One look reads consumers' lines, so a longer run
+/// means fewer misses; it must stay far below the least capacity (see "Birth of a group" in the module's
+/// essay).
 const RUN: u64 = 64;
 
 /// How far ahead a producer asks for the slots' lines, so that the misses overlap.
@@ -37,12 +38,14 @@ pub struct Publisher {
     exclusive: bool,
     /// The next position to try. Every position before it is decided.
     next: u64,
-    /// Positions before this were found free. Free stays free until it is claimed, and the claim word tells that.
+    /// Positions before this were found free. Free stays free until it is claimed, and the claim word tells
+    /// that.
     free_until: u64,
 }
 
 impl Publisher {
-    /// A producer that starts at the queue's tail. `exclusive`: no other producer claims positions while this one lives.
+    /// A producer that starts at the queue's tail. `exclusive`: no other producer claims positions while this
+    /// one lives.
     pub fn new<M: Memory>(memory: &M, me: Owner, exclusive: bool) -> Publisher {
         let next = super::repair::find_tail(memory);
         Publisher { me, exclusive, next, free_until: next }
@@ -53,7 +56,8 @@ impl Publisher {
         self.next
     }
 
-    /// `claim` where it is easy: the next position is known to be free, and nobody was faster. `None` says nothing.
+    /// `claim` where it is easy: the next position is known to be free, and nobody was faster. `None` says
+    /// nothing.
     #[inline(always)]
     pub fn claim_known<M: Memory>(&mut self, memory: &M) -> Option<u64> {
         let position = self.next;
@@ -71,9 +75,11 @@ impl Publisher {
         Some(position)
     }
 
-    /// Takes the next position. The caller fills the slot, then calls [`finish`](Self::finish) or [`abandon`](Self::abandon).
+    /// Takes the next position. The caller fills the slot, then calls [`finish`](Self::finish) or
+    /// [`abandon`](Self::abandon).
     ///
-    /// Death after this: the position is *unfinished*; whoever proves the death makes it VOID, and ordered groups wait until then.
+    /// Death after this: the position is *unfinished*; whoever proves the death makes it VOID, and ordered
+    /// groups wait until then.
     ///
     /// # Errors
     ///
@@ -109,8 +115,8 @@ impl Publisher {
     /// For a producer that waits for room: whether it is worth while to call `claim` again.
     ///
     /// It looks far ahead, not at the very next word: who polls the word that a consumer is about to write
-    /// keeps taking its line away, which makes a steadily full ring six times slower. The caller falls back to `claim`
-    /// after a number of tries, so that a small or slow queue still moves.
+    /// keeps taking its line away, which makes a steadily full ring six times slower. The caller falls back
+    /// to `claim` after a number of tries, so that a small or slow queue still moves.
     pub fn room_ahead<M: Memory>(&self, memory: &M) -> bool {
         let position = self.next + PROBE.min(memory.capacity() / 8);
         let claim = Claim::from_bits(memory.load(Place::Claim(position), Acquire));
@@ -120,8 +126,8 @@ impl Publisher {
 
     /// Publishes the message of `len` bytes that was written to the slot of a claimed position.
     ///
-    /// Release: pairs with the Acquire of `seq` in [`Subscriber`](super::Subscriber) and in `stand`: who sees READY
-    /// sees the payload. A plain store is enough: nobody else writes `seq` while the claimant lives.
+    /// Release: pairs with the Acquire of `seq` in [`Subscriber`](super::Subscriber) and in `stand`: who sees
+    /// READY sees the payload. A plain store is enough: nobody else writes `seq` while the claimant lives.
     #[inline(always)]
     pub fn finish<M: Memory>(&self, memory: &M, position: u64, len: u32) {
         memory.store(
@@ -147,8 +153,8 @@ impl Publisher {
         }
     }
 
-    /// Passes a decided position, and with it all that its claim word shows to be decided; follows the hint if
-    /// others are far ahead.
+    /// Passes a decided position, and with it all that its claim word shows to be decided; follows the hint
+    /// if others are far ahead.
     fn step_over<M: Memory>(&mut self, memory: &M, claim: Claim) {
         let decided = position_near(self.next, claim.lap(), self.next, memory.capacity());
         self.next = told(decided).max(self.next) + 1;
@@ -161,8 +167,9 @@ impl Publisher {
     }
 
     /// CAS, or a plain store where nobody else writes claims: the exclusive producer is alone, and recovery
-    /// writes `seq` only. Relaxed is enough for the store: a claim publishes nothing (readers that see an older one see
-    /// an undecided position), and death is proved through the kernel, which orders all stores of the dead before it.
+    /// writes `seq` only. Relaxed is enough for the store: a claim publishes nothing (readers that see an
+    /// older one see an undecided position), and death is proved through the kernel, which orders all stores
+    /// of the dead before it.
     #[inline(always)]
     fn write_claim<M: Memory>(&self, memory: &M, seen: Claim, new: Claim) -> bool {
         if self.exclusive {
@@ -250,7 +257,8 @@ impl Publisher {
 /// What stands at an undecided position whose slot's claim word is `claim`.
 ///
 /// The Acquire of a lease word pairs with the Release of the settle that made it DONE: the reads of the last
-/// holder come before the writes of the next claimant. Where no group has to settle, the Acquire of `seq` does the same for the last writer.
+/// holder come before the writes of the next claimant. Where no group has to settle, the Acquire of `seq`
+/// does the same for the last writer.
 fn stand<M: Memory>(memory: &M, position: u64, claim: Claim) -> Stand {
     let capacity = memory.capacity();
     let mut seq = None;

@@ -62,7 +62,8 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// A consumer of `group`. `exclusive`: no other consumer leases in this group while this one lives; `timed`: its leases have deadlines.
+    /// A consumer of `group`. `exclusive`: no other consumer leases in this group while this one lives;
+    /// `timed`: its leases have deadlines.
     pub fn new<M: Memory>(memory: &M, group: u8, me: Owner, exclusive: bool, timed: bool) -> Subscriber {
         let start = told(memory.load(Place::Start(group), Acquire));
         let hint = told(memory.load(Place::Head(group), Relaxed));
@@ -93,8 +94,8 @@ impl Subscriber {
 
     /// The next message that was never handed out, leased.
     ///
-    /// `thorough`: an empty slot's claim word is read too, so that skipped and unfinished positions are told from
-    /// empty ones. That reads a producers' line; a consumer that polls does it once in a while.
+    /// `thorough`: an empty slot's claim word is read too, so that skipped and unfinished positions are told
+    /// from empty ones. That reads a producers' line; a consumer that polls does it once in a while.
     ///
     /// Death after the lease: whoever proves it gives the message back, with one failure more.
     pub fn next_fresh<M: Memory>(&mut self, memory: &M, thorough: bool, unfinished: Unfinished) -> Found {
@@ -115,8 +116,9 @@ impl Subscriber {
                     None => self.step_over(memory, 1),
                 }
             } else if !before(seq.lap(), lap) {
-                // Void, or overtaken: this position was settled here, and the slot went on. What lies more than
-                // a lap behind the producers was handed out or is marked: it could not be fresh, they would have stopped at it.
+                // Void, or overtaken: this position was settled here, and the slot went on. What lies more
+                // than a lap behind the producers was handed out or is marked: it could not be fresh, they
+                // would have stopped at it.
                 let laps = u64::from(seq.lap().wrapping_sub(lap)).saturating_sub(1);
                 self.step_over(memory, 1 + laps * memory.capacity());
             } else if !thorough {
@@ -143,9 +145,10 @@ impl Subscriber {
     #[inline(always)]
     fn lease_fresh<M: Memory>(&self, memory: &M, position: u64, lap: u32) -> Option<Lease> {
         let place = Place::Lease(self.group, position);
-        // Relaxed: the CAS decides; and an exclusive consumer reads what it wrote itself, or what its dead
-        // predecessor left, which the attach has ordered before.
-        let seen = Lease::from_bits(memory.load(place, Relaxed));
+        // Acquire: pairs with the CAS that ended the last lease, for the sake of the due word below. The CAS
+        // here decides; an exclusive consumer reads what it wrote itself, or what its dead predecessor left,
+        // which the attach has ordered before.
+        let seen = Lease::from_bits(memory.load(place, Acquire));
         if !before(seen.lap(), lap) || seen.state() != State::Done {
             return None;
         }
@@ -154,7 +157,15 @@ impl Subscriber {
             memory.store(place, lease.bits(), Relaxed);
             return Some(lease);
         }
+        let lease = if self.timed { self.apart(memory, position, lease) } else { lease };
         memory.compare_exchange(place, seen.bits(), lease.bits()).ok().map(|()| lease)
+    }
+
+    /// A timed lease that its slot's due word does not speak of yet. Nobody writes that word while nobody
+    /// holds a lease.
+    #[inline(always)]
+    fn apart<M: Memory>(&self, memory: &M, position: u64, lease: Lease) -> Lease {
+        lease.apart_from(Due::from_bits(memory.load(Place::Due(self.group, position), Acquire)))
     }
 
     /// Why there is nothing at `position` yet. The seq is read again after the claim: a claim that is
@@ -215,7 +226,8 @@ impl Subscriber {
         }
     }
 
-    /// Whether some slot of the group may need a look before fresh ones, and when: one load, for the hot path.
+    /// Whether some slot of the group may need a look before fresh ones, and when: one load, for the hot
+    /// path.
     #[inline(always)]
     pub fn attention<M: Memory>(&self, memory: &M) -> Attention {
         Attention(memory.load(Place::Attention(self.group), Relaxed))
@@ -237,8 +249,9 @@ impl Subscriber {
             Ok(found) => return found,
             Err(next_due) => next_due,
         };
-        // Someone who marked a slot meanwhile and raised the word makes this fail. One whose time was no earlier than the
-        // word's has raised nothing, but its bit is there by now: hence the second look. Death in between: the sweep finds it.
+        // Someone who marked a slot meanwhile and raised the word makes this fail. One whose time was no
+        // earlier than the word's has raised nothing, but its bit is there by now: hence the second look.
+        // Death in between: the sweep finds it.
         let place = Place::Attention(self.group);
         if memory.compare_exchange(place, attention, encode(next_due)).is_ok() {
             match self.look_through(memory, now_ms, ordered) {
@@ -256,7 +269,8 @@ impl Subscriber {
         if next_due == u64::MAX { Found::Empty } else { Found::NotBefore(next_due) }
     }
 
-    /// Goes through the marked slots. `Err`: nothing to hand out or to wait for in order; when the next one is due.
+    /// Goes through the marked slots. `Err`: nothing to hand out or to wait for in order; when the next one
+    /// is due.
     fn look_through<M: Memory>(&mut self, memory: &M, now_ms: u64, ordered: bool) -> Result<Found, u64> {
         let mut first: Option<Returned> = None;
         let mut next_due = u64::MAX;
@@ -320,8 +334,9 @@ impl Subscriber {
         }
     }
 
-    /// Leases what `returned_at` saw, if it is still so. What came to the slot since is none of its business: a
-    /// later message there has its turn when the head comes to it, and one that was returned anew has another time.
+    /// Leases what `returned_at` saw, if it is still so. What came to the slot since is none of its business:
+    /// a later message there has its turn when the head comes to it, and one that was returned anew has
+    /// another time.
     fn lease_returned<M: Memory>(&mut self, memory: &M, found: Returned) -> Option<Leased> {
         let Returned { position, lease: seen, .. } = found;
         let lap = lap_of(position, memory.capacity());
@@ -337,6 +352,7 @@ impl Subscriber {
             State::Done if before(seen.lap(), lap) => (seen.fresh(lap, self.timed, self.me), 1),
             _ => return None,
         };
+        let lease = if self.timed { self.apart(memory, position, lease) } else { lease };
         memory.compare_exchange(Place::Lease(self.group, position), seen.bits(), lease.bits()).ok()?;
         // The bit stays: the next look finds that it is stale and clears it.
         Some(Leased { position, lease, len: seq.len(), attempts })
@@ -365,7 +381,8 @@ impl Attention {
     }
 }
 
-/// A message that is to be handed out before fresh ones: returned, or late. The lease word is the one that says so.
+/// A message that is to be handed out before fresh ones: returned, or late. The lease word is the one that
+/// says so.
 #[derive(Debug, Clone, Copy)]
 struct Returned {
     position: u64,
@@ -388,7 +405,8 @@ pub(super) const fn encode(due_ms: u64) -> u64 {
 
 /// Notes that a slot of a group needs a look at `due_ms`: first the bit, then the time.
 ///
-/// Death in between, or before: a bit that nobody looks for, or none. The sweep over the lease words finds what it stood for.
+/// Death in between, or before: a bit that nobody looks for, or none. The sweep over the lease words finds
+/// what it stood for.
 pub(super) fn mark<M: Memory>(memory: &M, group: u8, position: u64, due_ms: u64) {
     let slot = position & (memory.capacity() - 1);
     memory.fetch_or(Place::Returned(group, slot / 64), 1 << (slot % 64));

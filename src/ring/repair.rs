@@ -20,8 +20,8 @@ pub fn is_decided<M: Memory>(memory: &M, position: u64) -> bool {
 /// The first position that nobody has decided.
 ///
 /// Decided positions are a prefix, because a producer claims the first undecided one or none. So the tail is
-/// where the laps of the claim words step down. The hint is mostly next to it; one that lags by laps still tells the
-/// upper half of the position, and slot 0, the first to be decided in each lap, tells the lap.
+/// where the laps of the claim words step down. The hint is mostly next to it; one that lags by laps still
+/// tells the upper half of the position, and slot 0, the first to be decided in each lap, tells the lap.
 pub fn find_tail<M: Memory>(memory: &M) -> u64 {
     let capacity = memory.capacity();
     let hint = told(memory.load(Place::Tail, Relaxed)).max(capacity);
@@ -42,7 +42,8 @@ pub fn find_tail<M: Memory>(memory: &M) -> u64 {
     tail
 }
 
-/// Makes a position VOID that `dead` claimed and did not finish; the caller has proved the death. `true`: done by this call.
+/// Makes a position VOID that `dead` claimed and did not finish; the caller has proved the death. `true`:
+/// done by this call.
 pub fn void_unfinished<M: Memory>(memory: &M, slot: u64, dead: Owner) -> bool {
     let claim = Claim::from_bits(memory.load(Place::Claim(slot), Acquire));
     if claim.owner() != dead {
@@ -58,10 +59,11 @@ pub fn void_unfinished<M: Memory>(memory: &M, slot: u64, dead: Owner) -> bool {
     memory.compare_exchange(Place::Seq(slot), seq.bits(), Seq::void(lap).bits()).is_ok()
 }
 
-/// Gives back a lease that `dead` holds, as `decide` says for its word; the caller has proved the death. Tells what it became.
+/// Gives back a lease that `dead` holds, as `decide` says for its word; the caller has proved the death.
+/// Tells what it became.
 ///
-/// And marks a returned message that has no mark: `dead`, or a repairer before this one, may have died before it came to that, and
-/// in an ordered group nothing may overtake the message.
+/// And marks a returned message that has no mark: `dead`, or a repairer before this one, may have died before
+/// it came to that, and in an ordered group nothing may overtake the message.
 pub fn return_lease<M: Memory>(
     memory: &M,
     group: u8,
@@ -70,7 +72,8 @@ pub fn return_lease<M: Memory>(
     decide: impl Fn(Lease) -> Return,
 ) -> Option<Return> {
     // Another repairer may have moved the due word and paused: then this one goes on from what it finds. A
-    // turn that fails means that somebody else made a step; more than these, that somebody makes steps against the protocol.
+    // turn that fails means that somebody else made a step; more than these, that somebody makes steps
+    // against the protocol.
     for _ in 0..64 {
         let lease = Lease::from_bits(memory.load(Place::Lease(group, slot), Acquire));
         let seen = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
@@ -80,8 +83,8 @@ pub fn return_lease<M: Memory>(
         if !lease.is_held() || lease.owner() != dead {
             return None;
         }
-        // Read in two steps: in between another repairer may have returned this lease, and the due word be a later one's, which
-        // without it could neither be extended nor expire.
+        // Read in two steps: in between another repairer may have returned this lease, and the due word be a
+        // later one's, which without it could neither be extended nor expire.
         if memory.load(Place::Lease(group, slot), Acquire) != lease.bits() {
             continue;
         }
@@ -105,8 +108,10 @@ pub struct Swept {
     pub marked: u64,
 }
 
-/// Looks at the lease words of some slots: returns leases whose time is over at `now_ms`, finishes what a holder, or another sweep,
-/// was giving back (it may be paused in the middle, and has left no deadline), and marks what is to be handed out and has no mark. `head`: where the caller stands, if it is a consumer of this group.
+/// Looks at the lease words of some slots: returns leases whose time is over at `now_ms`, finishes what a
+/// holder, or another sweep, was giving back (it may be paused in the middle, and has left no deadline),
+/// gives a deadline to one whose holder has not, and marks what is to be handed out and has no mark. `head`:
+/// where the caller stands, if it is a consumer of this group.
 pub fn sweep<M: Memory>(
     memory: &M,
     group: u8,
@@ -122,6 +127,10 @@ pub fn sweep<M: Memory>(
         match lease.state() {
             State::Timed => {
                 let due = Due::from_bits(memory.load(Place::Due(group, slot), Acquire));
+                if due.time_of(lease).is_none() {
+                    give_deadline(memory, group, slot, lease, due, now_ms);
+                    continue;
+                }
                 if due.is_back(lease) {
                     swept.marked += u64::from(finish(memory, group, slot, lease, due));
                     continue;
@@ -148,6 +157,18 @@ pub fn sweep<M: Memory>(
     swept
 }
 
+/// Gives a deadline to a timed lease whose holder has not come to write it: it is about to, or it is paused,
+/// for who knows how long.
+///
+/// The lease is looked at again after the due word. If it stands, that word is left over from an earlier
+/// lease, and the CAS fails once the holder, or whoever ends the lease, has changed it.
+fn give_deadline<M: Memory>(memory: &M, group: u8, slot: u64, lease: Lease, seen: Due, now_ms: u64) {
+    if Lease::from_bits(memory.load(Place::Lease(group, slot), Acquire)) == lease {
+        let due = Due::new(now_ms + M::UNBEGUN_MS, seen.attempts_of(lease), lease.turn());
+        let _ = memory.compare_exchange(Place::Due(group, slot), seen.bits(), due.bits());
+    }
+}
+
 /// Returns a lease whose deadline is over. The due word that shows it first (see [`end`]): a holder that
 /// extends at this moment wins it, or loses the lease.
 fn expire<M: Memory>(
@@ -167,7 +188,8 @@ fn expire<M: Memory>(
 }
 
 /// Marks a slot unless it is marked in full: a bit alone is one that nobody looks for, left by a marker that
-/// died between the bit and the time, or by a look that put the time off meanwhile. `true`: something was missing.
+/// died between the bit and the time, or by a look that put the time off meanwhile. `true`: something was
+/// missing.
 fn remark<M: Memory>(memory: &M, group: u8, slot: u64, due_ms: u64) -> bool {
     let bit = memory.load(Place::Returned(group, slot / 64), Relaxed) & 1 << (slot % 64) != 0;
     if bit && memory.load(Place::Attention(group), Relaxed) >= encode(due_ms) {

@@ -34,8 +34,9 @@ pub enum Return {
 
 /// LEASED -> DONE.
 ///
-/// `alone`: the caller is the group's exclusive consumer and the lease has no deadline, so nobody else may change the
-/// word while the caller lives, and a plain store does. Release (store and CAS): pairs with the Acquire in the producers' `stand`.
+/// `alone`: the caller is the group's exclusive consumer and the lease has no deadline, so nobody else may
+/// change the word while the caller lives, and a plain store does. Release (store and CAS): pairs with the
+/// Acquire in the producers' `stand`.
 ///
 /// # Errors
 ///
@@ -58,12 +59,12 @@ pub fn ack<M: Memory>(
 
 /// LEASED -> RETRY or DEAD, by the holder.
 ///
-/// First the due word, marked as *given back*, then the lease word, then the mark in the bitmap. Death after the due word: the
-/// lease is still held, by a dead process, and recovery returns it. Death after the lease word: a RETRY without a mark, which
-/// recovery or the sweep finds.
+/// First the due word, marked as *given back*, then the lease word, then the mark in the bitmap. Death after
+/// the due word: the lease is still held, by a dead process, and recovery returns it. Death after the lease
+/// word: a RETRY without a mark, which recovery or the sweep finds.
 ///
-/// The due word decides. A holder that is held up after it finds that a sweep finished the rest: the deadline is no longer there
-/// to be waited for, and nobody else would let the message go while the holder is paused.
+/// The due word decides. A holder that is held up after it finds that a sweep finished the rest: the deadline
+/// is no longer there to be waited for, and nobody else would let the message go while the holder is paused.
 ///
 /// # Errors
 ///
@@ -75,12 +76,12 @@ pub fn give_back<M: Memory>(
     held: Lease,
     to: Return,
 ) -> Result<(), LeaseLost> {
-    // A turn that fails means that a sweeper or repairer of an *earlier* lease of the slot woke up and moved the due word; there
-    // are not many of those.
+    // A turn that fails means that a sweeper or repairer of an *earlier* lease of the slot woke up and moved
+    // the due word; there are not many of those.
     for _ in 0..64 {
         let seen = Due::from_bits(memory.load(Place::Due(group, position), Acquire));
-        // The due word speaks of this lease and is not given back: then the lease stands, since nobody ends it otherwise
-        // than through that word. Does it speak of another one, only the lease word can tell.
+        // The due word speaks of this lease and is not given back: then the lease stands, since nobody ends
+        // it otherwise than through that word. Does it speak of another one, only the lease word can tell.
         let lost = match seen.time_of(held) {
             Some(_) => held.state() == State::Timed && seen.is_back(held),
             None => !is_held(memory, group, position, held),
@@ -100,15 +101,16 @@ pub fn give_back<M: Memory>(
 pub(super) enum Beaten {
     /// The due word is not the one seen; nothing was changed.
     AtDue,
-    /// The due word is moved, but the lease is not held any more: it was acked before, or somebody has finished this.
+    /// The due word is moved, but the lease is not held any more: it was acked before, or somebody has
+    /// finished this.
     AtLease,
 }
 
 /// Ends a lease whose due word was seen as `seen`: the due word, then the [rest](finish).
 ///
 /// By CAS from what was seen: a deadline that was moved meanwhile keeps the sweep from ending the lease; one
-/// that is marked as given back can be moved no more; and a repairer that wakes up late cannot write over the due word of a
-/// later lease.
+/// that is marked as given back can be moved no more; and a repairer that wakes up late cannot write over the
+/// due word of a later lease.
 pub(super) fn end<M: Memory>(
     memory: &M,
     group: u8,
@@ -141,13 +143,47 @@ pub(super) fn finish<M: Memory>(memory: &M, group: u8, position: u64, held: Leas
     true
 }
 
+/// How long a timed lease lasts, in milliseconds, if its holder is paused before it has written the deadline:
+/// the default of a lease.
+pub const UNBEGUN_MS: u64 = 30_000;
+
 /// Writes the deadline of a lease that was just taken, or the attempts of one without.
 ///
-/// Death or a pause before this: the due word speaks of an earlier lease, and the sweep leaves this one alone.
+/// Death before this: recovery returns the lease. A pause before this: the due word speaks of no lease, or of
+/// an earlier one, and a sweep gives this one a deadline itself ([`UNBEGUN_MS`]), so that no pause holds a
+/// message for ever. Hence the CAS: who comes back after that, or after all is over, must not write over what
+/// is there.
+///
+/// # Errors
+///
+/// [`LeaseLost`], after a long pause.
 #[inline(always)]
-pub fn begin<M: Memory>(memory: &M, group: u8, position: u64, held: Lease, attempts: u16, deadline_ms: u64) {
-    // Nobody else writes it for this turn: the sweep acts on a word of this turn only. Release: pairs with the Acquire in `expire`.
-    memory.store(Place::Due(group, position), Due::new(deadline_ms, attempts, held.turn()).bits(), Release);
+pub fn begin<M: Memory>(
+    memory: &M,
+    group: u8,
+    position: u64,
+    held: Lease,
+    attempts: u16,
+    deadline_ms: u64,
+) -> Result<(), LeaseLost> {
+    let place = Place::Due(group, position);
+    let due = Due::new(deadline_ms, attempts, held.turn());
+    // A turn that fails means that a sweep, or a repairer of an earlier lease of the slot, moved the due
+    // word.
+    for _ in 0..64 {
+        let seen = memory.load(place, Acquire);
+        // In this order: as long as the lease stands, the due word is this lease's or older, and whoever ends
+        // it changes the word.
+        if !is_held(memory, group, position, held)
+            || (held.state() == State::Timed && Due::from_bits(seen).is_back(held))
+        {
+            return Err(LeaseLost);
+        }
+        if memory.compare_exchange(place, seen, due.bits()).is_ok() {
+            return Ok(());
+        }
+    }
+    Err(LeaseLost)
 }
 
 /// Moves the deadline of a held lease.

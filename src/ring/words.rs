@@ -38,7 +38,8 @@ impl fmt::Debug for Owner {
 
 /// The lap of a position: how often the ring has been gone round, from 1, wrapping.
 ///
-/// By a shift, since the capacity is a power of two and a division takes longer than all the rest of a publish.
+/// By a shift, since the capacity is a power of two and a division takes longer than all the rest of a
+/// publish.
 #[inline(always)]
 pub const fn lap_of(position: u64, capacity: u64) -> u32 {
     (position >> capacity.trailing_zeros()) as u32
@@ -49,8 +50,9 @@ pub const fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
-/// No position lies beyond this one: a million million messages a second would take more than a week to come here, and a hint that
-/// says so was scribbled. Far enough from 2^64 that no sum of a position and some laps overflows.
+/// No position lies beyond this one: a million million messages a second would take more than a week to come
+/// here, and a hint that says so was scribbled. Far enough from 2^64 that no sum of a position and some laps
+/// overflows.
 pub const POSITION_MAX: u64 = 1 << 60;
 
 /// A position that somebody else told.
@@ -222,8 +224,9 @@ pub const FAILURES_MAX: u16 = (1 << 9) - 1;
 
 /// A group's word of a slot.
 ///
-/// `turn` goes up by one with each lease of the slot and never goes back, so the word that a lease returned
-/// does not come again for 256 leases of the slot to the same owner: a settle against it cannot hit a later one.
+/// `turn` goes up by one or two with each lease of the slot and never goes back, so the word that a lease
+/// returned does not come again for 128 leases of the slot to the same owner: a settle against it cannot hit
+/// a later one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease(u64);
 
@@ -313,6 +316,13 @@ impl Lease {
         )
     }
 
+    /// The same lease with a turn that the due word does not speak of, should that be left over from the last
+    /// time the turns came round.
+    pub const fn apart_from(self, due: Due) -> Lease {
+        let turn = self.turn();
+        if due.0 as u8 != turn { self } else { Lease(self.0 & !0xff | turn.wrapping_add(1) as u64) }
+    }
+
     /// Settled.
     pub const fn done(self) -> Lease {
         Lease::new(self.lap(), 0, 0, 0, self.turn())
@@ -348,9 +358,9 @@ impl fmt::Debug for Lease {
 /// It speaks of the lease whose turn equals its tag. With any other tag it is left over from an earlier lease
 /// and says nothing: its writer has not come to it yet, or had no reason to write it.
 ///
-/// Whoever ends that lease other than by ack says so here, before the lease word changes: `back` is set, `failed` and `reason` tell
-/// what the lease word turns into, and the time is that of the next attempt. From then on nobody can move a deadline that is not
-/// one any more, and anybody can finish what was begun.
+/// Whoever ends that lease other than by ack says so here, before the lease word changes: `back` is set,
+/// `failed` and `reason` tell what the lease word turns into, and the time is that of the next attempt. From
+/// then on nobody can move a deadline that is not one any more, and anybody can finish what was begun.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Due(u64);
 
@@ -371,7 +381,8 @@ impl Due {
         Due(time << 25 | (attempts as u64) << 8 | turn as u64)
     }
 
-    /// The same, once the lease is being given back: with one failure more or not, for another attempt, or dead for this reason.
+    /// The same, once the lease is being given back: with one failure more or not, for another attempt, or
+    /// dead for this reason.
     pub const fn given_back(self, failed: bool, reason: Option<u16>) -> Due {
         let reason = match reason {
             Some(reason) if reason < REASON_MAX => reason,

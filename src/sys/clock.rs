@@ -44,8 +44,8 @@ pub(crate) fn coarse_ms() -> u64 {
     in_ms(read(libc::CLOCK_MONOTONIC_COARSE) + difference)
 }
 
-/// The time this many milliseconds from now, for a due word. Due words are compared with [`coarse_ms`]: what is to be
-/// done at once is due at once by that clock, not when it has caught up with the exact one.
+/// The time this many milliseconds from now, for a due word. Due words are compared with [`coarse_ms`]: what
+/// is to be done at once is due at once by that clock, not when it has caught up with the exact one.
 pub(crate) fn due_in(delay_ms: u64) -> u64 {
     if delay_ms == 0 { coarse_ms() } else { boot_ms() + delay_ms }
 }

@@ -41,8 +41,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Brings the first `len` bytes into this process's page table, ready to be written, so that no access has to fault. What the kernel
-    /// cannot do now it does at the first access.
+    /// Brings the first `len` bytes into this process's page table, ready to be written, so that no access
+    /// has to fault. What the kernel cannot do now it does at the first access.
     pub(crate) fn populate(&self, len: usize) {
         let _ = self.map.advise_range(Advice::PopulateWrite, 0, len.min(self.map.len()));
     }

@@ -28,7 +28,8 @@ impl Board {
     /// A page that forked children share with their parent.
     pub(crate) fn new() -> Board {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice; never unmapped, zeroed, and only used through the atomic.
+        // SAFETY: an anonymous mapping at an address of the kernel's choice; never unmapped, zeroed, and only
+        // used through the atomic.
         let word = unsafe {
             let at = libc::mmap(
                 std::ptr::null_mut(),

@@ -1,5 +1,5 @@
-//! The operations, as a victim carries them out: it takes part in the store, prepares, meets a breakpoint, does one thing, tells
-//! on the board what came of it, and meets another breakpoint.
+//! The operations, as a victim carries them out: it takes part in the store, prepares, meets a breakpoint,
+//! does one thing, tells on the board what came of it, and meets another breakpoint.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,8 @@ pub(crate) const QUEUE: &str = "q";
 pub(crate) enum Expect {
     /// The first of this many messages, in order; all if it returned.
     Published(usize),
-    /// The given message, once: with one failure, or with none if the lease was not taken yet or not any more.
+    /// The given message, once: with one failure, or with none if the lease was not taken yet or not any
+    /// more.
     Back { failures_if_done: u16, untouched_if_killed: bool },
     /// The given message is gone; or, if it did not return, there once.
     Gone { untouched_if_killed: bool },

@@ -113,7 +113,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Keeps a worker and its victims on one processor: they take turns, and waking another processor costs more than all the rest.
+/// Keeps a worker and its victims on one processor: they take turns, and waking another processor costs more
+/// than all the rest.
 fn stay_on_processor(worker: usize) {
     // SAFETY: the set is a plain bit set, zeroed, and as long as stated.
     unsafe {
@@ -275,7 +276,8 @@ impl Run {
         }
     }
 
-    /// A victim in front of the operation. `before`: a message for the witness, published before it makes way.
+    /// A victim in front of the operation. `before`: a message for the witness, published before it makes
+    /// way.
     fn start(&mut self, messages: &[Vec<u8>], lease: Lease, before: Option<&[u8]>) -> Result<Victim, String> {
         let operation = self.operation;
         // So that the message is the last one of its eight. A producer publishes one before it.
@@ -371,7 +373,8 @@ impl Run {
         }
     }
 
-    /// Waits until the paused victim's lease is over and its message is with the witness, or until it is settled.
+    /// Waits until the paused victim's lease is over and its message is with the witness, or until it is
+    /// settled.
     fn outlast(&mut self, found: &mut Vec<Found>) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_millis(60);
         while found.is_empty() && !self.scene.is_empty()? && Instant::now() < deadline {

@@ -1,8 +1,8 @@
 //! The scene of the killings: a store, and a witness in it.
 //!
-//! The witness is a live producer and a live consumer in this process. It gives messages to the victims, goes on
-//! working while they are paused, and judges what they left: which messages are there, how often, with how many failures;
-//! whether it can go on publishing and receiving; whether the file shows a broken invariant.
+//! The witness is a live producer and a live consumer in this process. It gives messages to the victims, goes
+//! on working while they are paused, and judges what they left: which messages are there, how often, with how
+//! many failures; whether it can go on publishing and receiving; whether the file shows a broken invariant.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -133,7 +133,8 @@ impl Scene {
         format!("own {}", self.serial).into_bytes()
     }
 
-    /// Goes on until the last position has this residue in its group of eight. The hints are moved at the end of a group.
+    /// Goes on until the last position has this residue in its group of eight. The hints are moved at the end
+    /// of a group.
     pub(crate) fn align(&mut self, residue: u64) -> Result<(), String> {
         for _ in 0..16 {
             let payload = self.own_message();

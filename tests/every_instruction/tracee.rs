@@ -1,9 +1,10 @@
 //! A victim under `ptrace`: a forked child that is brought to one exact instruction of an operation.
 //!
-//! A victim runs up to a breakpoint in front of the operation, and is single-stepped from there. To spare
-//! the machine stepping the same beginning again for each point, the operation is traced once
-//! ([`trace`]): every victim is a fork of one process, so all have the same code at the same addresses. A later victim is taken to
-//! the instruction nearest before its point that is cheap to reach by a breakpoint, and single-stepped from there ([`Trace::way_to`]).
+//! A victim runs up to a breakpoint in front of the operation, and is single-stepped from there. To spare the
+//! machine stepping the same beginning again for each point, the operation is traced once ([`trace`]): every
+//! victim is a fork of one process, so all have the same code at the same addresses. A later victim is taken
+//! to the instruction nearest before its point that is cheap to reach by a breakpoint, and single-stepped
+//! from there ([`Trace::way_to`]).
 
 use std::collections::HashMap;
 
@@ -21,8 +22,8 @@ const INT3: u8 = 0xcc;
 /// Steps after which an operation is taken to be endless.
 const STEPS_MAX: usize = 20_000_000;
 
-/// What it costs to get over one hit of a breakpoint, in single steps. (Debug registers would be cheaper, but virtual machines
-/// often have none.)
+/// What it costs to get over one hit of a breakpoint, in single steps. (Debug registers would be cheaper, but
+/// virtual machines often have none.)
 const HIT_COST: usize = 4;
 
 /// Stops the calling process in front of its tracer.
@@ -49,7 +50,8 @@ pub(crate) enum Step {
 impl Victim {
     /// Forks a child that runs `body` and stops at its first breakpoint. `body` need not return.
     pub(crate) fn start(body: impl FnOnce()) -> Result<Victim, String> {
-        // SAFETY: this program has one thread, so the child has a whole heap and no lock is held by somebody who is not there.
+        // SAFETY: this program has one thread, so the child has a whole heap and no lock is held by somebody
+        // who is not there.
         match unsafe { fork() }.map_err(|error| format!("fork: {error}"))? {
             ForkResult::Child => {
                 if let Err(error) = ptrace::traceme() {
@@ -114,7 +116,8 @@ impl Victim {
         self.expect_trap()
     }
 
-    /// Lets it run until it comes to `address` for the `hits`-th time (from 1), or to the end of the operation.
+    /// Lets it run until it comes to `address` for the `hits`-th time (from 1), or to the end of the
+    /// operation.
     fn run_to(&self, address: u64, hits: usize) -> Result<Step, String> {
         let original = self.text(address)?;
         let trapped = original & !0xff | i64::from(INT3);
@@ -197,8 +200,9 @@ impl Trace {
         self.times[index] == 1
     }
 
-    /// The points of the operation, in the order in which they are visited: behind its end; then every address the first time it is come
-    /// to; then all the rest. Each part is spread out, however early it ends.
+    /// The points of the operation, in the order in which they are visited: behind its end; then every
+    /// address the first time it is come to; then all the rest. Each part is spread out, however early it
+    /// ends.
     pub(crate) fn points(&self) -> Vec<usize> {
         let (first, rest): (Vec<usize>, Vec<usize>) =
             (0..self.len()).partition(|index| self.is_first(*index));
@@ -227,8 +231,8 @@ impl Trace {
         victim.steps(steps - start, over)
     }
 
-    /// From which instruction to single-step to reach the one with this index, and how many hits of a breakpoint
-    /// there lead to it; none for the first.
+    /// From which instruction to single-step to reach the one with this index, and how many hits of a
+    /// breakpoint there lead to it; none for the first.
     fn way_to(&self, index: usize) -> (usize, usize) {
         let mut best = (0, 0);
         let mut least = index;

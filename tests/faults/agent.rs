@@ -191,8 +191,8 @@ fn obey(hands: &mut Hands, store: &Path, words: &[&str]) -> String {
             error.to_string()
         }
         ["close_range"] => {
-            // SAFETY: closes the descriptors that the library and the runtime have open: this is what is tested. No
-            // owner of one is dropped after it, since the agent leaks them all.
+            // SAFETY: closes the descriptors that the library and the runtime have open: this is what is
+            // tested. No owner of one is dropped after it, since the agent leaks them all.
             let closed = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
             if closed == 0 { "done".to_owned() } else { std::io::Error::last_os_error().to_string() }
         }

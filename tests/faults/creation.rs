@@ -90,7 +90,8 @@ fn of_two_creators_one_wins_and_both_can_work() {
     }
 }
 
-/// What the agents run: on each line, creates the store of that name with its queue, or opens it, and publishes.
+/// What the agents run: on each line, creates the store of that name with its queue, or opens it, and
+/// publishes.
 pub(crate) fn race(place: &Path) {
     for line in std::io::stdin().lines() {
         let path = place.join(line.expect("a line"));

@@ -51,7 +51,8 @@ pub(crate) fn parent(path: &Path) {
     let mut timed = take(&timed_consumer);
     assert!(timed.remaining().is_some_and(|left| left > Duration::from_secs(1)));
     let loan = producer.loan(5).expect("a loan");
-    // SAFETY: the child goes on in this thread alone, uses the allocator (which bears that) and leaves by `_exit`.
+    // SAFETY: the child goes on in this thread alone, uses the allocator (which bears that) and leaves by
+    // `_exit`.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             let body = || {

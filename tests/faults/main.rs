@@ -1,7 +1,9 @@
-//! What must be survived: forks, namespaces, full disks, damaged files, death while something is made, lost leases.
+//! What must be survived: forks, namespaces, full disks, damaged files, death while something is made, lost
+//! leases.
 //!
-//! Other processes are this test binary started anew, as an [`agent`] that does as it is told. Tests that need a
-//! namespace of their own run in `unshare(1)`, and say that they were skipped where that is missing or not permitted.
+//! Other processes are this test binary started anew, as an [`agent`] that does as it is told. Tests that
+//! need a namespace of their own run in `unshare(1)`, and say that they were skipped where that is missing or
+//! not permitted.
 
 #![cfg(target_os = "linux")]
 

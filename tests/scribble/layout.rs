@@ -103,7 +103,8 @@ pub(crate) fn is_vital(file: usize, at: u64) -> bool {
     at < PAGE || file == 1 && state
 }
 
-/// Whether this is the mark of a removed queue: whoever may write it may remove the queue, and that would be the end of the test.
+/// Whether this is the mark of a removed queue: whoever may write it may remove the queue, and that would be
+/// the end of the test.
 pub(crate) fn removes(file: usize, at: u64, value: u64) -> bool {
     file == 1 && at == QUEUE_WORDS + 152 && value as u32 == 1
 }

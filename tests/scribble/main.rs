@@ -1,15 +1,17 @@
 //! Processes that write where the protocol does not let them.
 //!
-//! A hostile process that can write to a store's files may lose and delay messages. It must not crash anyone, nor keep anyone in a
-//! call for ever, nor make anyone take memory without end. Two proofs:
+//! A hostile process that can write to a store's files may lose and delay messages. It must not crash anyone,
+//! nor keep anyone in a call for ever, nor make anyone take memory without end. Two proofs:
 //!
-//! - [`a_scribbler_crashes_nobody`]: one process writes random bits over every word of the control file and the queue
-//!   file, while others do everything there is to do. `SCRIBBLE_OPERATIONS` and `SCRIBBLE_SEED` set the size and the seed.
-//! - [`no_flipped_bit_crashes_anyone`]: each kind of word there is, one bit flipped, then everything there is to do.
-//!   `SCRIBBLE_BITS=all` flips each of the 64, by default it is an eighth of them.
+//! - [`a_scribbler_crashes_nobody`]: one process writes random bits over every word of the control file and
+//!   the queue file, while others do everything there is to do. `SCRIBBLE_OPERATIONS` and `SCRIBBLE_SEED` set
+//!   the size and the seed.
+//! - [`no_flipped_bit_crashes_anyone`]: each kind of word there is, one bit flipped, then everything there is
+//!   to do. `SCRIBBLE_BITS=all` flips each of the 64, by default it is an eighth of them.
 //!
-//! A victim that is in a call for more than some seconds is ended by its alarm clock, one that takes too much memory by its limit of
-//! address space; both, like a panic, fail the test. The victims are this binary started anew.
+//! A victim that is in a call for more than some seconds is ended by its alarm clock, one that takes too much
+//! memory by its limit of address space; both, like a panic, fail the test. The victims are this binary
+//! started anew.
 
 #![cfg(target_os = "linux")]
 

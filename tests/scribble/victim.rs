@@ -186,7 +186,8 @@ fn look(store: &Store, queue: &Queue, random: &mut Random) {
     }
 }
 
-/// Leaves a message of each state in the first slots: leased, leased with a deadline, returned, dead, ready in two sizes.
+/// Leaves a message of each state in the first slots: leased, leased with a deadline, returned, dead, ready
+/// in two sizes.
 pub(crate) fn prepare(queue: &Queue) -> impl Drop + use<> {
     let producer = queue.producer().build().expect("a producer");
     let holder: &'static Consumer =

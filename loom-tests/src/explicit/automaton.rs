@@ -72,7 +72,8 @@ impl Automaton {
         self.node(at).log.is_empty()
     }
 
-    /// Whether it stands between two rounds of its program: a consumer that looks for something, a producer that claims.
+    /// Whether it stands between two rounds of its program: a consumer that looks for something, a producer
+    /// that claims.
     pub fn is_idle(&self, at: At) -> bool {
         let node = self.node(at);
         node.log.is_empty()

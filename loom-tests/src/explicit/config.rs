@@ -24,7 +24,7 @@ pub enum Mutant {
     VoidByStore,
     /// Recovery does not void.
     VoidForgotten,
-    /// The due word is not moved before the lease word.
+    /// The due word does not show that a lease is being given back.
     DueForgotten,
     /// No bit for a returned message.
     MarkForgotten,

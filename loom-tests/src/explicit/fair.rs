@@ -1,8 +1,9 @@
 //! Wedges: whoever is left running has to come to an end, whoever is paused or dead.
 //!
-//! From a state, the chosen processes take turns, each until it is through with a round of its program, and dead ones are
-//! recovered. Then all producers must have published, unless each slot is kept by someone who is paused or
-//! by a dead letter, and all that was published must be settled in each group that has a consumer.
+//! From a state, the chosen processes take turns, each until it is through with a round of its program, and
+//! dead ones are recovered. Then all producers must have published, unless each slot is kept by someone who
+//! is paused or by a dead letter, and all that was published must be settled in each group that has a
+//! consumer.
 
 use ringway::memory::Place;
 use ringway::ring::{Claim, Due, Kind, Lease, Seq, State as LeaseState};

@@ -123,8 +123,15 @@ impl<'a, const SKIPS: u32> Replay<'a, SKIPS> {
     }
 }
 
+/// Whether a due word says that its lease is being given back.
+fn is_back(due: u64) -> bool {
+    let same_turn = ringway::ring::Lease::from_bits(due & 0xff);
+    ringway::ring::Due::from_bits(due).is_back(same_turn)
+}
+
 impl<const SKIPS: u32> Memory for Replay<'_, SKIPS> {
     const SKIPS_MAX: u32 = SKIPS;
+    const UNBEGUN_MS: u64 = 1;
 
     fn capacity(&self) -> u64 {
         self.config.slots
@@ -183,7 +190,7 @@ impl<const SKIPS: u32> Memory for Replay<'_, SKIPS> {
                 return Ok(());
             }
             Place::Seq(_) if self.mutant(Mutant::VoidForgotten) => return Ok(()),
-            Place::Due(..) if self.mutant(Mutant::DueForgotten) => return Ok(()),
+            Place::Due(..) if self.mutant(Mutant::DueForgotten) && is_back(new) => return Ok(()),
             _ => {}
         }
         let there = self.ring(place, Access::Swap(old, new));

@@ -273,7 +273,8 @@ impl Rules<'_> {
         }
     }
 
-    /// A held lease is settled by its owner, by recovery when that is dead, or by a sweep when its time is over.
+    /// A held lease is settled by its owner, by recovery when that is dead, or by a sweep when its time is
+    /// over.
     fn may_settle(
         &self,
         state: &State,
@@ -306,7 +307,7 @@ impl Rules<'_> {
                 !settles(node) || matches!(node.local.pc, Pc::Settle(Settle::Ack | Settle::Extend))
             })
             .and_then(|node| node.local.held)
-            .filter(|held| held.word == old.bits())
+            .filter(|held| held.word == old.bits() && held.position % self.config.slots == slot)
             .and_then(|held| held.deadline);
         match told {
             Some(deadline) if deadline > u64::from(state.ghost.now) => {
@@ -316,8 +317,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Order: an ordered group's first attempts are in the order of the positions, behind no live writer and, where the
-    /// group has one consumer, behind no message that is to be tried again.
+    /// Order: an ordered group's first attempts are in the order of the positions, behind no live writer and,
+    /// where the group has one consumer, behind no message that is to be tried again.
     fn in_order(&self, state: &State, group: u8, slot: u64, lap: u32, process: usize) -> Result<(), Broken> {
         let Role::Consumer(role) = &self.config.specs[process].role else { return Ok(()) };
         if !role.ordered {

@@ -270,7 +270,11 @@ impl Local {
             Pc::Sweep(_) => self.sweep(config, role.group, memory, Pc::Attend),
             Pc::Begin => {
                 let mut held = self.held.expect("it holds");
-                settle::begin(memory, role.group, held.position, held.lease(), 1, self.now + 1);
+                let begun = settle::begin(memory, role.group, held.position, held.lease(), 1, self.now + 1);
+                if begun.is_err() {
+                    next.held = None;
+                    return next.to(Pc::Attend);
+                }
                 held.deadline = Some(self.now + 1);
                 next.held = Some(held);
                 next.to(Pc::Read)

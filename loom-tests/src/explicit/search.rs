@@ -236,12 +236,13 @@ pub fn moves_from(config: &Config, automaton: &mut Automaton, state: &State, mov
     }
 }
 
-/// A process whose next access nobody else can tell from none: it commutes with all that the others do, and vanishing
-/// before it is vanishing after it. Then nothing else needs to be tried here (a persistent set of one).
+/// A process whose next access nobody else can tell from none: it commutes with all that the others do, and
+/// vanishing before it is vanishing after it. Then nothing else needs to be tried here (a persistent set of
+/// one).
 ///
 /// - A word that no other process of the configuration ever writes is read.
-/// - The payload is written under a claim, or read under a lease until death. `rules` sees to it that nobody else then
-///   touches it, at the claim and at the lease.
+/// - The payload is written under a claim, or read under a lease until death. `rules` sees to it that nobody
+///   else then touches it, at the claim and at the lease.
 ///
 /// Not if what follows reads the clock: that may go on first.
 fn private_step(config: &Config, automaton: &mut Automaton, state: &State) -> Option<u8> {

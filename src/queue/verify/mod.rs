@@ -1,13 +1,17 @@
 //! Checking every invariant that a file can show.
 //!
-//! The queue may be running meanwhile. So a look first reads the words that belong together until it gets the same twice: then there
-//! was a moment at which they all stood like this. What does not add up then is a *suspect*: it may be a process
-//! between two steps, or one that has just died and is being recovered. Suspects are looked at again after a pause, and once more after a longer one; what is
-//! still wrong after the last of these is a violation. Words that never stand still are not suspects: somebody is at work there.
+//! The queue may be running meanwhile. So a look first reads the words that belong together until it gets the
+//! same twice: then there was a moment at which they all stood like this. What does not add up then is a
+//! *suspect*: it may be a process between two steps, or one that has just died and is being recovered.
+//! Suspects are looked at again after a pause, and once more after a longer one; what is still wrong after
+//! the last of these is a violation. Words that never stand still are not suspects: somebody is at work
+//! there.
 //!
-//! What is a **hint** (the bitmap of returned slots, the attention word, how far a head lags) may be anything that does no harm.
+//! What is a **hint** (the bitmap of returned slots, the attention word, how far a head lags) may be anything
+//! that does no harm.
 //!
-//! Nothing here stores to the file. A process that died and was not recovered is reported as such: its words name somebody who is not there.
+//! Nothing here stores to the file. A process that died and was not recovered is reported as such: its words
+//! name somebody who is not there.
 
 mod ledgers;
 #[cfg(test)]
@@ -249,9 +253,9 @@ impl QueueCore {
 impl Queue {
     /// Checks every invariant that the file can show. Changes nothing; safe while the queue runs.
     ///
-    /// A word that looks wrong is read again over some 40 ms, so that a process between two steps is not taken for a fault.
-    /// What a dead process has left is reported until it is recovered, by a consumer or by [`Store::repair`](crate::Store::repair).
-    /// After 1,000 suspicious words it stops.
+    /// A word that looks wrong is read again over some 40 ms, so that a process between two steps is not
+    /// taken for a fault. What a dead process has left is reported until it is recovered, by a consumer or by
+    /// [`Store::repair`](crate::Store::repair). After 1,000 suspicious words it stops.
     ///
     /// # Errors
     ///

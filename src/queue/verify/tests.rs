@@ -26,7 +26,8 @@ const FRESH: u64 = END - 1;
 const NOBODY: u64 = 77;
 const OTHER: u8 = 1;
 
-/// A queue in its second lap, with a message in each state in the group `default`; `other` has settled them all.
+/// A queue in its second lap, with a message in each state in the group `default`; `other` has settled them
+/// all.
 fn with_queue(test: impl FnOnce(&Queue)) {
     let dir = tempfile::tempdir_in("/dev/shm").expect("directory");
     let store = Store::create(dir.path().join("store")).expect("store");
@@ -69,7 +70,8 @@ fn places(queue: &Queue) -> Vec<String> {
         .collect()
 }
 
-/// Checks that a fault is found at `place`, and that all that is found is of the same slot, group or the like.
+/// Checks that a fault is found at `place`, and that all that is found is of the same slot, group or the
+/// like.
 #[track_caller]
 fn assert_found(queue: &Queue, place: &str) {
     let found = places(queue);
