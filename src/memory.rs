@@ -58,6 +58,8 @@ pub trait Memory {
     fn fetch_and(&self, place: Place, bits: u64) -> u64;
     /// Raises the word to at least `value`, AcqRel.
     fn fetch_max(&self, place: Place, value: u64) -> u64;
-    /// Says that a slot's line is about to be written.
-    fn prefetch_slot(&self, _slot: u64) {}
+    /// Asks for the line of a word that will be read soon. Changes nothing.
+    fn prefetch(&self, _place: Place) {}
+    /// Asks for the line of a word that will be written soon. Changes nothing.
+    fn prefetch_for_write(&self, _place: Place) {}
 }

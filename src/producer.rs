@@ -1,6 +1,6 @@
 //! Producers: publish, one by one, in batches, or in place.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::hint;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ const ROUNDS: u32 = 8;
 #[derive(Debug)]
 pub struct Producer {
     attached: Attached,
-    publisher: RefCell<Publisher>,
+    publisher: Publisher,
     on_full: OnFull,
     wait: Wait,
     /// Whether sleepers can be reached without a fence here.
@@ -96,7 +96,7 @@ impl ProducerBuilder {
         let publisher = Publisher::new(&core.mapped, store.me, self.exclusive);
         Ok(Producer {
             attached,
-            publisher: RefCell::new(publisher),
+            publisher,
             on_full: self.on_full,
             wait: self.wait,
             fenced: membarrier::available(),
@@ -185,6 +185,48 @@ impl Producer {
         results
     }
 
+    /// Publishes many in order, up to the first that is refused; waits by the producer's policy, once for all
+    /// together. Nothing is allocated. Sleeping consumers are woken once at the end. How many there were.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = ringway::Store::open_or_create(dir.path().join("store"))?;
+    /// # let queue = ringway::Queue::options().open_or_create(&store, "ticks")?;
+    /// let producer = queue.producer().build()?;
+    /// let ticks = ["EURUSD 1.0812", "EURUSD 1.0813"];
+    /// if let Err((published, error)) = producer.publish_all(ticks) {
+    ///     println!("{published} of {} published: {}", ticks.len(), error.failure);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// How many were accepted before, and the one that was not, as in [`publish`](Self::publish).
+    pub fn publish_all<M: Payload>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<usize, (usize, PublishError<M>)> {
+        let mut patience = Patience::new(self.on_full);
+        let mut published = 0;
+        let mut refused = None;
+        for message in messages {
+            match self.put(&message, &mut patience) {
+                Ok(_) => published += 1,
+                Err(failure) => {
+                    refused = Some(PublishError { message, failure });
+                    break;
+                }
+            }
+        }
+        if published > 0 {
+            self.attached.queue.ring_consumers(self.fenced);
+        }
+        refused.map_or(Ok(published), |error| Err((published, error)))
+    }
+
     /// A slot for a payload of `len` bytes, to be filled in place; its content is what the slot held before.
     /// Waits by the producer's policy.
     ///
@@ -210,7 +252,11 @@ impl Producer {
 
     #[inline]
     fn publish_by<M: Payload>(&self, message: M, on_full: OnFull) -> Result<Receipt, PublishError<M>> {
-        match self.put(&message, &mut Patience::new(on_full)) {
+        let put = match self.put_inline(&message) {
+            Some(position) => Ok(position),
+            None => self.put_anywhere(&message, &mut Patience::new(on_full)),
+        };
+        match put {
             Ok(position) => {
                 self.attached.queue.ring_consumers(self.fenced);
                 Ok(Receipt::new(position))
@@ -220,24 +266,49 @@ impl Producer {
     }
 
     /// Publishes without waking anyone.
+    #[inline(always)]
+    fn put<M: Payload>(&self, message: &M, patience: &mut Patience) -> Result<u64, PublishFailure> {
+        match self.put_inline(message) {
+            Some(position) => Ok(position),
+            None => self.put_anywhere(message, patience),
+        }
+    }
+
+    /// The hot path: the next position is known to be free, the message fits its slot, and no slot has an
+    /// extent to give back. `None`: nothing was done.
     ///
     /// Death after the claim: the position is voided by whoever proves the death. Death after `finish`: it is
     /// published.
-    #[inline]
-    fn put<M: Payload>(&self, message: &M, patience: &mut Patience) -> Result<u64, PublishFailure> {
+    #[inline(always)]
+    fn put_inline<M: Payload>(&self, message: &M) -> Option<u64> {
         let (headers, payload) = (message.encoded_headers(), message.payload_bytes());
+        let mapped = &self.attached.queue.mapped;
+        let len = headers.len() + payload.len();
+        if self.attached.forked() || !mapped.is_plain(len) || message.header_problem().is_some() {
+            return None;
+        }
+        let view = mapped.view();
+        let position = self.publisher.claim_known(&view)?;
+        view.inline_span(position, headers.len(), len).write(headers, payload);
+        self.publisher.finish(&view, position, len as u32);
+        Some(position)
+    }
+
+    /// The same wherever the message goes, and however long it takes.
+    #[inline(never)]
+    fn put_anywhere<M: Payload>(&self, message: &M, patience: &mut Patience) -> Result<u64, PublishFailure> {
         if let Some(problem) = message.header_problem() {
             return Err(problem);
         }
+        let (headers, payload) = (message.encoded_headers(), message.payload_bytes());
         let (position, span) = self.take_slot(headers.len(), payload.len(), patience)?;
-        let mapped = &self.attached.queue.mapped;
-        mapped.write(span, headers, payload);
-        self.publisher.borrow().finish(mapped, position, (headers.len() + payload.len()) as u32);
+        span.write(headers, payload);
+        let view = self.attached.queue.mapped.view();
+        self.publisher.finish(&view, position, (headers.len() + payload.len()) as u32);
         Ok(position)
     }
 
     /// Claims a position and makes room there.
-    #[inline]
     fn take_slot(
         &self,
         headers: usize,
@@ -255,15 +326,12 @@ impl Producer {
         if found > limit {
             return Err(PublishFailure::TooLarge { found, limit });
         }
-        let known = self.publisher.borrow_mut().claim_known(&queue.mapped);
-        let position = match known {
-            Some(position) => position,
-            None => self.claim(patience)?,
-        };
+        let claimed = self.publisher.claim(&queue.mapped.view());
+        let position = claimed.or_else(|Full| self.claim_when_full(patience))?;
         match queue.mapped.prepare(position, headers, payload) {
             Ok(span) => Ok((position, span)),
             Err(error) => {
-                self.publisher.borrow().abandon(&queue.mapped, position);
+                self.publisher.abandon(&queue.mapped, position);
                 let no_space = error.raw_os_error() == Some(libc::ENOSPC);
                 Err(if no_space {
                     PublishFailure::NoSpace { bytes: found }
@@ -274,18 +342,12 @@ impl Producer {
         }
     }
 
-    #[cold]
-    fn claim(&self, patience: &mut Patience) -> Result<u64, PublishFailure> {
-        let claimed = self.publisher.borrow_mut().claim(&self.attached.queue.mapped);
-        claimed.or_else(|Full| self.claim_when_full(patience))
-    }
-
     /// Waits for a position: looks ahead for room, tries the exact next one after a number of looks, and
     /// sleeps after a number of rounds.
     #[cold]
     fn claim_when_full(&self, patience: &mut Patience) -> Result<u64, PublishFailure> {
         let Attached { store, queue, .. } = &self.attached;
-        let try_claim = || self.publisher.borrow_mut().claim(&queue.mapped).ok();
+        let try_claim = || self.publisher.claim(&queue.mapped.view()).ok();
         for round in 0_u64.. {
             if queue.stops(store) {
                 return Err(PublishFailure::Removed);
@@ -318,7 +380,7 @@ impl Producer {
     fn look_for_room(&self) -> Option<u64> {
         let mapped = &self.attached.queue.mapped;
         for _ in 0..LOOKS {
-            if self.publisher.borrow().room_ahead(mapped) {
+            if self.publisher.room_ahead(mapped) {
                 break;
             }
             hint::spin_loop();
@@ -391,7 +453,7 @@ impl Loan<'_> {
             return Err(PublishFailure::Forked);
         }
         let len = self.payload.len() as u32;
-        self.producer.publisher.borrow().finish(&queue.mapped, self.position, len);
+        self.producer.publisher.finish(&queue.mapped, self.position, len);
         self.published = true;
         queue.ring_consumers(self.producer.fenced);
         Ok(Receipt::new(self.position))
@@ -406,7 +468,7 @@ impl Drop for Loan<'_> {
         }
         self.producer.loans.set(self.producer.loans.get() - 1);
         if !self.published {
-            self.producer.publisher.borrow().abandon(&queue.mapped, self.position);
+            self.producer.publisher.abandon(&queue.mapped, self.position);
         }
     }
 }

@@ -290,7 +290,7 @@ pub fn owner(n: u16) -> Owner {
 }
 
 /// Claims, writes, publishes, if there is room.
-pub fn publish(memory: &Modelled, publisher: &mut Publisher, value: u64) -> Option<u64> {
+pub fn publish(memory: &Modelled, publisher: &Publisher, value: u64) -> Option<u64> {
     let position = publisher.claim(memory).ok()?;
     memory.write(position, value);
     publisher.finish(memory, position, 8);
@@ -298,7 +298,7 @@ pub fn publish(memory: &Modelled, publisher: &mut Publisher, value: u64) -> Opti
 }
 
 /// Leases the next fresh message, if there is one.
-pub fn receive(memory: &Modelled, subscriber: &mut Subscriber) -> Option<Leased> {
+pub fn receive(memory: &Modelled, subscriber: &Subscriber) -> Option<Leased> {
     match subscriber.next_fresh(memory, true, Unfinished::Wait) {
         Found::Message(leased) => Some(leased),
         _ => None,

@@ -8,14 +8,14 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, fence};
 use loom_tests::modelled::{Fault, Modelled, Mortal, check, must_fail, owner, publish, receive};
 use ringway::memory::{Memory, Place};
-use ringway::ring::{Due, Found, Lease, Leased, Publisher, Subscriber, repair, settle};
+use ringway::ring::{Due, Found, Holder, Lease, Leased, Publisher, Subscriber, repair, settle};
 
 /// A message under a lease whose holder has not come to write the deadline.
 fn taken(memory: &Arc<Modelled>) -> (Publisher, Leased) {
-    let mut publisher = Publisher::new(&**memory, owner(1), false);
-    let mut subscriber = Subscriber::new(&**memory, 0, owner(2), false, true);
-    publish(memory, &mut publisher, 71).expect("an empty ring has room");
-    let leased = receive(memory, &mut subscriber).expect("it is there");
+    let publisher = Publisher::new(&**memory, owner(1), false);
+    let subscriber = Subscriber::new(&**memory, 0, owner(2), false, true);
+    publish(memory, &publisher, 71).expect("an empty ring has room");
+    let leased = receive(memory, &subscriber).expect("it is there");
     (publisher, leased)
 }
 
@@ -38,7 +38,7 @@ fn sweep(memory: &Modelled, now_ms: u64) -> u64 {
 
 /// Whether the message can be had again.
 fn is_back(memory: &Modelled) -> bool {
-    let mut subscriber = Subscriber::new(memory, 0, owner(4), false, true);
+    let subscriber = Subscriber::new(memory, 0, owner(4), false, true);
     matches!(subscriber.next_returned(memory, 9, false), Found::Message(_))
 }
 
@@ -49,7 +49,7 @@ fn against_settle(fault: Option<Fault>, nack: bool) {
         if nack {
             settle::give_back(&*shared, 0, leased.position, leased.lease, again(leased.lease)).is_ok()
         } else {
-            settle::ack(&*shared, 0, leased.position, leased.lease, false).is_ok()
+            settle::ack(&*shared, 0, leased.position, leased.lease).is_ok()
         }
     });
     let shared = memory.clone();
@@ -72,7 +72,7 @@ fn release_in_time(fault: Option<Fault>) {
     let sweeper = loom::thread::spawn(move || sweep(&shared, 4));
     holder.join().expect("it ends");
     assert_eq!(sweeper.join().expect("it ends"), 0, "expired before the deadline");
-    let mut subscriber = Subscriber::new(&*memory, 0, owner(4), false, true);
+    let subscriber = Subscriber::new(&*memory, 0, owner(4), false, true);
     let Found::Message(again) = subscriber.next_returned(&*memory, 4, false) else { panic!("given back") };
     assert_eq!((again.lease.failures(), again.attempts), (0, 2));
 }
@@ -86,7 +86,7 @@ fn late_repairer(k: u32) {
     let next = Cell::new(None);
     let late = Mortal::paused(&memory, k, || {
         repair::return_lease(&*memory, 0, position, owner(2), again);
-        let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, true);
+        let subscriber = Subscriber::new(&*memory, 0, owner(3), false, true);
         if let Found::Message(again) = subscriber.next_returned(&*memory, 5, false) {
             settle::begin(&*memory, 0, position, again.lease, again.attempts, 9).expect("it was just taken");
             next.set(Some(again.lease));
@@ -105,7 +105,7 @@ fn paused_before_the_deadline() {
     assert_eq!(sweep(&memory, 1), 0, "it gets a deadline of 5");
     assert_eq!(sweep(&memory, 4), 0, "which is not over");
     assert_eq!(sweep(&memory, 5), 1);
-    let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, true);
+    let subscriber = Subscriber::new(&*memory, 0, owner(3), false, true);
     let Found::Message(next) = subscriber.next_returned(&*memory, 5, false) else { panic!("it is back") };
     let late = settle::begin(&*memory, 0, leased.position, leased.lease, 1, 99);
     assert_eq!(late, Err(settle::LeaseLost));
@@ -133,7 +133,7 @@ fn begin_against_sweep() {
 /// The turns have come round, and the due word that is left over from then speaks of this one.
 fn left_over_due_word() {
     let memory = Modelled::new(2, None);
-    let turn = Lease::unborn(1).fresh(1, true, owner(2)).turn();
+    let turn = Lease::unborn(1).fresh(1, Holder::new(true, owner(2))).turn();
     let old = Due::new(0, 7, turn).given_back(true, Some(1));
     memory.store(Place::Due(0, 0), old.bits(), Release);
     let (_, leased) = taken(&memory);
@@ -161,9 +161,9 @@ fn against_extend(fault: Option<Fault>) {
 /// A holder copies a payload byte by byte (atomics, as it may be overwritten meanwhile) and then looks
 /// whether its lease stands, while it expires, another acks the message, and a producer takes the slot.
 fn copy(reader_fence: bool, writer_fence: bool) {
-    let (memory, mut publisher, leased) = leased(None);
+    let (memory, publisher, leased) = leased(None);
     let bytes = Arc::new(AtomicU64::new(71));
-    publish(&memory, &mut publisher, 72).expect("the other slot");
+    publish(&memory, &publisher, 72).expect("the other slot");
     let shared = memory.clone();
     let source = bytes.clone();
     let holder = loom::thread::spawn(move || {
@@ -177,11 +177,11 @@ fn copy(reader_fence: bool, writer_fence: bool) {
     });
     let others = loom::thread::spawn(move || {
         assert_eq!(sweep(&memory, 5), 1);
-        let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, false);
+        let subscriber = Subscriber::new(&*memory, 0, owner(3), false, false);
         let Found::Message(again) = subscriber.next_returned(&*memory, 5, false) else {
             panic!("it is back")
         };
-        settle::ack(&*memory, 0, again.position, again.lease, false).expect("it is held");
+        settle::ack(&*memory, 0, again.position, again.lease).expect("it is held");
         let position = publisher.claim(&*memory).expect("the slot is free");
         assert_eq!(position % 2, leased.position % 2);
         if writer_fence {

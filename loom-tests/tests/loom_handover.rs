@@ -5,28 +5,28 @@ use ringway::ring::{Publisher, Subscriber, settle};
 
 fn handover(exclusive: bool, fault: Option<Fault>) {
     let memory = Modelled::new(2, fault);
-    let mut publisher = Publisher::new(&*memory, owner(1), exclusive);
-    let mut subscriber = Subscriber::new(&*memory, 0, owner(2), exclusive, false);
+    let publisher = Publisher::new(&*memory, owner(1), exclusive);
+    let subscriber = Subscriber::new(&*memory, 0, owner(2), exclusive, false);
     let shared = memory.clone();
     let producer = loom::thread::spawn(move || {
-        publish(&shared, &mut publisher, 71).expect("an empty ring has room");
-        publish(&shared, &mut publisher, 72).expect("an empty ring has room");
+        publish(&shared, &publisher, 71).expect("an empty ring has room");
+        publish(&shared, &publisher, 72).expect("an empty ring has room");
     });
     let shared = memory.clone();
     let consumer = loom::thread::spawn(move || {
         let mut expected = 71;
         for _ in 0..2 {
-            if let Some(leased) = receive(&shared, &mut subscriber) {
+            if let Some(leased) = receive(&shared, &subscriber) {
                 assert_eq!(shared.read(leased.position), expected);
-                settle::ack(&*shared, 0, leased.position, leased.lease, exclusive).expect("it is held");
+                settle::ack(&*shared, 0, leased.position, leased.lease).expect("it is held");
                 expected += 1;
             }
         }
         (subscriber, expected)
     });
     producer.join().expect("it ends");
-    let (mut subscriber, mut expected) = consumer.join().expect("it ends");
-    while let Some(leased) = receive(&memory, &mut subscriber) {
+    let (subscriber, mut expected) = consumer.join().expect("it ends");
+    while let Some(leased) = receive(&memory, &subscriber) {
         assert_eq!(memory.read(leased.position), expected);
         expected += 1;
     }

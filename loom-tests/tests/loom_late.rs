@@ -8,7 +8,7 @@ fn again(lease: Lease) -> settle::Return {
 }
 
 /// All that a consumer can get, acked.
-fn drain(memory: &Modelled, subscriber: &mut Subscriber, sweeps: bool) -> Vec<u64> {
+fn drain(memory: &Modelled, subscriber: &Subscriber, sweeps: bool) -> Vec<u64> {
     let mut got = Vec::new();
     // The second time for what came of a mark that said "in a millisecond".
     for now_ms in [5, 6] {
@@ -22,7 +22,7 @@ fn drain(memory: &Modelled, subscriber: &mut Subscriber, sweeps: bool) -> Vec<u6
             };
             let Some(leased) = found else { break };
             got.push(memory.read(leased.position));
-            settle::ack(memory, 0, leased.position, leased.lease, false).expect("it is held");
+            settle::ack(memory, 0, leased.position, leased.lease).expect("it is held");
         }
     }
     got.sort_unstable();
@@ -32,11 +32,11 @@ fn drain(memory: &Modelled, subscriber: &mut Subscriber, sweeps: bool) -> Vec<u6
 /// A consumer passes a position whose producer is still writing.
 fn late(fault: Option<Fault>, sweeps: bool) {
     let memory = Modelled::new(2, fault);
-    let mut slow = Publisher::new(&*memory, owner(1), false);
-    let mut quick = Publisher::new(&*memory, owner(2), false);
-    let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, false);
+    let slow = Publisher::new(&*memory, owner(1), false);
+    let quick = Publisher::new(&*memory, owner(2), false);
+    let subscriber = Subscriber::new(&*memory, 0, owner(3), false, false);
     let position = slow.claim(&*memory).expect("an empty ring has room");
-    publish(&memory, &mut quick, 72).expect("the other slot");
+    publish(&memory, &quick, 72).expect("the other slot");
     let shared = memory.clone();
     let producer = loom::thread::spawn(move || {
         shared.write(position, 71);
@@ -47,12 +47,12 @@ fn late(fault: Option<Fault>, sweeps: bool) {
         let found = subscriber.next_fresh(&*shared, true, Unfinished::Pass);
         let Found::Message(leased) = found else { panic!("the other is there") };
         let value = shared.read(leased.position);
-        settle::ack(&*shared, 0, leased.position, leased.lease, false).expect("it is held");
+        settle::ack(&*shared, 0, leased.position, leased.lease).expect("it is held");
         (subscriber, value)
     });
     producer.join().expect("it ends");
-    let (mut subscriber, value) = consumer.join().expect("it ends");
-    let mut got = drain(&memory, &mut subscriber, sweeps);
+    let (subscriber, value) = consumer.join().expect("it ends");
+    let mut got = drain(&memory, &subscriber, sweeps);
     got.push(value);
     got.sort_unstable();
     assert_eq!(got, [71, 72]);
@@ -62,11 +62,11 @@ fn late(fault: Option<Fault>, sweeps: bool) {
 /// its mark.
 fn returned(marks: bool, sweeps: bool) {
     let memory = Modelled::new(2, None);
-    let mut publisher = Publisher::new(&*memory, owner(1), false);
-    let mut holder = Subscriber::new(&*memory, 0, owner(2), false, false);
-    let mut other = Subscriber::new(&*memory, 0, owner(3), false, false);
-    publish(&memory, &mut publisher, 71).expect("an empty ring has room");
-    let mut leased = receive(&memory, &mut holder).expect("it is there");
+    let publisher = Publisher::new(&*memory, owner(1), false);
+    let holder = Subscriber::new(&*memory, 0, owner(2), false, false);
+    let other = Subscriber::new(&*memory, 0, owner(3), false, false);
+    publish(&memory, &publisher, 71).expect("an empty ring has room");
+    let mut leased = receive(&memory, &holder).expect("it is there");
     if marks {
         // Given back once before, so that there is a mark already.
         settle::give_back(&*memory, 0, leased.position, leased.lease, again(leased.lease))
@@ -86,14 +86,14 @@ fn returned(marks: bool, sweeps: bool) {
     let shared = memory.clone();
     let other = loom::thread::spawn(move || match other.next_returned(&*shared, 5, false) {
         Found::Message(leased) => {
-            settle::ack(&*shared, 0, leased.position, leased.lease, false).expect("it is held");
+            settle::ack(&*shared, 0, leased.position, leased.lease).expect("it is held");
             (other, vec![71])
         }
         _ => (other, vec![]),
     });
     holder.join().expect("it ends");
-    let (mut subscriber, mut got) = other.join().expect("it ends");
-    got.extend(drain(&memory, &mut subscriber, sweeps));
+    let (subscriber, mut got) = other.join().expect("it ends");
+    got.extend(drain(&memory, &subscriber, sweeps));
     assert_eq!(got, [71]);
 }
 

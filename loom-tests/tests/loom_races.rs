@@ -5,15 +5,15 @@ use ringway::ring::{Publisher, Subscriber, settle};
 
 fn two_consumers(fault: Option<Fault>) {
     let memory = Modelled::new(2, fault);
-    let mut publisher = Publisher::new(&*memory, owner(1), false);
+    let publisher = Publisher::new(&*memory, owner(1), false);
     let consumers = [2, 3].map(|n| Subscriber::new(&*memory, 0, owner(n), false, false));
-    publish(&memory, &mut publisher, 71).expect("an empty ring has room");
-    let threads = consumers.map(|mut subscriber| {
+    publish(&memory, &publisher, 71).expect("an empty ring has room");
+    let threads = consumers.map(|subscriber| {
         let memory = memory.clone();
         loom::thread::spawn(move || {
-            let Some(leased) = receive(&memory, &mut subscriber) else { return 0 };
+            let Some(leased) = receive(&memory, &subscriber) else { return 0 };
             assert_eq!(memory.read(leased.position), 71);
-            settle::ack(&*memory, 0, leased.position, leased.lease, false).expect("it is held");
+            settle::ack(&*memory, 0, leased.position, leased.lease).expect("it is held");
             1
         })
     });
@@ -25,17 +25,17 @@ fn two_producers(fault: Option<Fault>) {
     let memory = Modelled::new(2, fault);
     let producers = [1, 2].map(|n| Publisher::new(&*memory, owner(n), false));
     let mut value = 70;
-    let threads = producers.map(|mut publisher| {
+    let threads = producers.map(|publisher| {
         let memory = memory.clone();
         value += 1;
         let value = value;
-        loom::thread::spawn(move || publish(&memory, &mut publisher, value).expect("there is room for both"))
+        loom::thread::spawn(move || publish(&memory, &publisher, value).expect("there is room for both"))
     });
     let positions = threads.map(|thread| thread.join().expect("it ends"));
     assert_ne!(positions[0], positions[1]);
-    let mut subscriber = Subscriber::new(&*memory, 0, owner(3), false, false);
+    let subscriber = Subscriber::new(&*memory, 0, owner(3), false, false);
     let mut sum = 0;
-    while let Some(leased) = receive(&memory, &mut subscriber) {
+    while let Some(leased) = receive(&memory, &subscriber) {
         sum += memory.read(leased.position);
     }
     assert_eq!(sum, 71 + 72);

@@ -6,43 +6,43 @@ use ringway::ring::{Publisher, Subscriber, settle};
 
 fn reuse(exclusive: bool, fault: Option<Fault>) {
     let memory = Modelled::new(2, fault);
-    let mut publisher = Publisher::new(&*memory, owner(1), exclusive);
-    let mut subscriber = Subscriber::new(&*memory, 0, owner(2), exclusive, false);
-    publish(&memory, &mut publisher, 71).expect("an empty ring has room");
-    publish(&memory, &mut publisher, 72).expect("an empty ring has room");
+    let publisher = Publisher::new(&*memory, owner(1), exclusive);
+    let subscriber = Subscriber::new(&*memory, 0, owner(2), exclusive, false);
+    publish(&memory, &publisher, 71).expect("an empty ring has room");
+    publish(&memory, &publisher, 72).expect("an empty ring has room");
     let shared = memory.clone();
     let producer = loom::thread::spawn(move || {
-        let third = publish(&shared, &mut publisher, 73);
-        let fourth = third.and_then(|_| publish(&shared, &mut publisher, 74));
+        let third = publish(&shared, &publisher, 73);
+        let fourth = third.and_then(|_| publish(&shared, &publisher, 74));
         u64::from(third.is_some()) + u64::from(fourth.is_some())
     });
     let shared = memory.clone();
     let consumer = loom::thread::spawn(move || {
         for expected in 71..73 {
-            let leased = receive(&shared, &mut subscriber).expect("it was there from the start");
+            let leased = receive(&shared, &subscriber).expect("it was there from the start");
             assert_eq!(shared.read(leased.position), expected);
-            settle::ack(&*shared, 0, leased.position, leased.lease, exclusive).expect("it is held");
+            settle::ack(&*shared, 0, leased.position, leased.lease).expect("it is held");
         }
         subscriber
     });
     let more = producer.join().expect("it ends");
-    let mut subscriber = consumer.join().expect("it ends");
+    let subscriber = consumer.join().expect("it ends");
     for expected in 73..73 + more {
-        let leased = receive(&memory, &mut subscriber).expect("it was accepted");
+        let leased = receive(&memory, &subscriber).expect("it was accepted");
         assert_eq!(memory.read(leased.position), expected);
-        settle::ack(&*memory, 0, leased.position, leased.lease, exclusive).expect("it is held");
+        settle::ack(&*memory, 0, leased.position, leased.lease).expect("it is held");
     }
-    assert!(receive(&memory, &mut subscriber).is_none());
+    assert!(receive(&memory, &subscriber).is_none());
 }
 
 /// A message that one holder gives back and another acks: both have read it when the producer writes.
 fn through_another(fault: Option<Fault>) {
     let memory = Modelled::new(2, fault);
-    let mut publisher = Publisher::new(&*memory, owner(1), false);
-    let mut first = Subscriber::new(&*memory, 0, owner(2), false, false);
-    let mut second = Subscriber::new(&*memory, 0, owner(3), false, false);
-    publish(&memory, &mut publisher, 71).expect("an empty ring has room");
-    let leased = receive(&memory, &mut first).expect("it was there from the start");
+    let publisher = Publisher::new(&*memory, owner(1), false);
+    let first = Subscriber::new(&*memory, 0, owner(2), false, false);
+    let second = Subscriber::new(&*memory, 0, owner(3), false, false);
+    publish(&memory, &publisher, 71).expect("an empty ring has room");
+    let leased = receive(&memory, &first).expect("it was there from the start");
     let shared = memory.clone();
     let holder = loom::thread::spawn(move || {
         assert_eq!(shared.read(leased.position), 71);
@@ -53,13 +53,13 @@ fn through_another(fault: Option<Fault>) {
     let other = loom::thread::spawn(move || {
         if let ringway::ring::Found::Message(leased) = second.next_returned(&*shared, 1, false) {
             assert_eq!(shared.read(leased.position), 71);
-            settle::ack(&*shared, 0, leased.position, leased.lease, false).expect("it is held");
+            settle::ack(&*shared, 0, leased.position, leased.lease).expect("it is held");
         }
     });
     let shared = memory.clone();
     let producer = loom::thread::spawn(move || {
         for value in 72..74 {
-            let _ = publish(&shared, &mut publisher, value);
+            let _ = publish(&shared, &publisher, value);
         }
     });
     producer.join().expect("it ends");

@@ -1,11 +1,12 @@
 //! How a consumer is made.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
+use super::Consumer;
 use super::rounds::Rounds;
-use super::{Consumer, SPARE_MAX};
+use super::spares::Spares;
 use crate::delivery::policy::policy_of;
 use crate::queue::attach::{Attached, Role};
 use crate::queue::groups::settings_of;
@@ -96,17 +97,17 @@ impl ConsumerBuilder {
         }
         Ok(Consumer {
             group,
-            alone: self.exclusive && !timed,
+            plain: !timed && !store.trusted,
             policy: policy_of(words),
             fenced: membarrier::available(),
             in_flight: Cell::new(0),
-            subscriber: RefCell::new(subscriber),
+            subscriber,
             lease_ms,
             ordered: self.exclusive || settings_of(core, group).order == Order::Ordered,
             birth: words.birth.load(Acquire),
             limit: self.max_in_flight,
             wait: self.wait,
-            spare: RefCell::new(Vec::with_capacity(SPARE_MAX)),
+            spares: Spares::new(),
             rounds: Rounds::new(),
             not_due: Cell::new(Attention::NONE),
             writing: Cell::new((0, 0)),

@@ -1,13 +1,15 @@
 //! Looking for a message, and turning one into a delivery.
 
+use std::hint;
 use std::sync::atomic::Ordering::Acquire;
 
-use super::{Consumer, SPARE_BYTES, SPARE_MAX, WRITING_PATIENCE};
+use super::{Consumer, GLANCES, WRITING_PATIENCE};
 use crate::delivery::policy::REASON_CORRUPT;
-use crate::delivery::{Body, Held, Parcel};
+use crate::delivery::{Body, Held};
 use crate::layout::queue::group;
+use crate::mapped::View;
 use crate::queue::attach::Attached;
-use crate::ring::{Attention, Found, Leased, Unfinished};
+use crate::ring::{Attention, Found, Leased, Ready, Unfinished};
 use crate::sys::clock;
 use crate::{Delivery, ReceiveError};
 
@@ -21,20 +23,44 @@ pub(super) enum Look {
 }
 
 impl Consumer {
-    /// A fresh message where nothing stands in the way; it is not time to look around, nothing was returned,
-    /// and the next position is READY. `None` says nothing.
+    /// A fresh message where nothing stands in the way: it is not time to look around, nothing was returned, and
+    /// the next position is READY.
     #[inline(always)]
-    pub(super) fn look_ahead(&self) -> Option<Leased> {
-        let queue = &self.attached.queue;
-        if self.rounds.futile_left.get() == 0 || self.attached.forked() || self.in_flight.get() >= self.limit
-        {
-            return None;
+    pub(super) fn glance(&self, view: &View<'_>) -> Ready {
+        if self.rounds.is_due() || self.attached.forked() || self.in_flight.get() >= self.limit {
+            return Ready::Unclear;
         }
-        let mut subscriber = self.subscriber.borrow_mut();
-        if subscriber.attention(&queue.mapped) != self.not_due.get() {
-            return None;
+        if self.subscriber.attention(view) != self.not_due.get() {
+            return Ready::Unclear;
         }
-        subscriber.next_ready(&queue.mapped)
+        self.subscriber.next_ready(view)
+    }
+
+    /// Where the ring's words are, for one who has to do with the consumer's group only.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> View<'_> {
+        self.attached.queue.mapped.view_of(self.group)
+    }
+
+    /// Some glances in a row, until one says more than that there is nothing yet.
+    ///
+    /// With all of the glance in the loop, a message that arrives finds its lease on the way already. A tighter loop
+    /// was slower: it takes the line from the producer in the middle of its writes.
+    pub(super) fn glance_about(&self) -> Option<Leased> {
+        let view = self.view();
+        for _ in 0..GLANCES {
+            match self.glance(&view) {
+                Ready::Message(leased) => return Some(leased),
+                Ready::NotYet => hint::spin_loop(),
+                Ready::Unclear => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether the next position was found being written.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.get().0 == self.subscriber.head()
     }
 
     pub(super) fn look_and_hand_over(&self, thorough: bool) -> Result<Option<Delivery<'_>>, ReceiveError> {
@@ -53,15 +79,15 @@ impl Consumer {
         if self.in_flight.get() >= self.limit {
             return Err(ReceiveError::InFlightLimit { limit: self.limit });
         }
-        match self.rounds.futile_left.get() {
-            0 => self.look_around()?,
-            left => self.rounds.futile_left.set(left - 1),
+        if self.rounds.look() {
+            self.look_around()?;
         }
-        let mut subscriber = self.subscriber.borrow_mut();
+        let subscriber = &self.subscriber;
+        let view = queue.mapped.view();
         let mut until_ms = None;
-        let attention = subscriber.attention(&queue.mapped);
+        let attention = subscriber.attention(&view);
         if attention != Attention::NONE {
-            match subscriber.next_returned(&queue.mapped, clock::coarse_ms(), self.ordered) {
+            match subscriber.next_returned(&view, clock::coarse_ms(), self.ordered) {
                 Found::Message(leased) => return Ok(Look::Message(leased)),
                 // In an ordered group nothing overtakes it.
                 Found::NotBefore(time) if self.ordered => return Ok(Look::Nothing { until_ms: Some(time) }),
@@ -72,10 +98,10 @@ impl Consumer {
                 Found::Empty | Found::Writing { .. } => {}
             }
         }
-        match subscriber.next_fresh(&queue.mapped, thorough, Unfinished::Wait) {
+        match subscriber.next_fresh(&view, thorough, Unfinished::Wait) {
             Found::Message(leased) => Ok(Look::Message(leased)),
             Found::Writing { position, .. } if self.passes(position) => {
-                match subscriber.next_fresh(&queue.mapped, true, Unfinished::Pass) {
+                match subscriber.next_fresh(&view, true, Unfinished::Pass) {
                     Found::Message(leased) => Ok(Look::Message(leased)),
                     _ => Ok(Look::Nothing { until_ms }),
                 }
@@ -112,15 +138,37 @@ impl Consumer {
         if queue.mapped.group(self.group).state.load(Acquire) != group::ACTIVE {
             return Err(ReceiveError::GroupRemoved);
         }
-        let head = self.subscriber.borrow().head();
+        let head = self.subscriber.head();
         self.rounds.swept.set(queue.tend(store, now_ms, Some((self.group, head))));
         self.attached.tell_in_flight(self.in_flight.get());
         Ok(())
     }
 
     /// Turns a leased message into a delivery. `None`: the lease was lost meanwhile.
-    #[inline]
     pub(super) fn hand_over(&self, leased: Leased) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        match self.hand_over_plain(&self.view(), leased) {
+            Some(delivery) => Ok(Some(delivery)),
+            None => self.hand_over_any(leased),
+        }
+    }
+
+    /// `hand_over` where it is easy: the first delivery of a message that fits its slot and is to be copied, under a
+    /// lease until death. `None`: nothing was done.
+    #[inline(always)]
+    pub(super) fn hand_over_plain(&self, view: &View<'_>, leased: Leased) -> Option<Delivery<'_>> {
+        if !self.plain || leased.attempts != 1 || leased.position < self.birth {
+            return None;
+        }
+        let span = view.span_in_slot(leased.position, leased.len)?;
+        self.rounds.message();
+        let mut parcel = self.spares.parcel();
+        parcel.held = Held { position: leased.position, lease: leased.lease, attempts: 1 };
+        parcel.body = Body::Copied(span.copy_to(&mut parcel.buffer));
+        Some(Delivery::new(self, parcel))
+    }
+
+    #[inline(never)]
+    pub(super) fn hand_over_any(&self, leased: Leased) -> Result<Option<Delivery<'_>>, ReceiveError> {
         self.rounds.message();
         let mapped = &self.attached.queue.mapped;
         let held = Held { position: leased.position, lease: leased.lease, attempts: leased.attempts.into() };
@@ -140,14 +188,15 @@ impl Consumer {
         if leased.position < self.birth {
             return Ok(self.copy_old(held, leased.len));
         }
-        let mut parcel = self.parcel(held);
+        let mut parcel = self.spares.parcel();
+        parcel.held = held;
         if self.attached.store.trusted && self.lease_ms.is_none() {
             parcel.body = Body::InPlace(span);
             return Ok(Some(Delivery::new(self, parcel)));
         }
         parcel.body = Body::Copied(span.copy_to(&mut parcel.buffer));
         if self.lease_ms.is_some() && !held.stands(mapped, self.group) {
-            self.keep(parcel);
+            self.spares.keep(parcel);
             return Ok(None);
         }
         Ok(Some(Delivery::new(self, parcel)))
@@ -158,7 +207,8 @@ impl Consumer {
     #[cold]
     fn copy_old(&self, held: Held, len: u32) -> Option<Delivery<'_>> {
         let mapped = &self.attached.queue.mapped;
-        let mut parcel = self.parcel(held);
+        let mut parcel = self.spares.parcel();
+        parcel.held = held;
         let copied = mapped.copy_unleased(held.position, len, &mut parcel.buffer);
         if let Some(headers) = copied
             && held.is_whole(mapped)
@@ -168,35 +218,12 @@ impl Consumer {
             return Some(Delivery::new(self, parcel));
         }
         // A lease that was lost meanwhile is lost either way.
-        let _ = held.ack(mapped, self.group, self.alone);
+        let _ = held.ack(&self.view());
         None
     }
 
     #[cold]
     fn park_unreadable(&self, held: Held) {
         let _ = held.bury(self, REASON_CORRUPT);
-    }
-
-    /// A parcel for a message; an old one if there is one.
-    #[inline(always)]
-    fn parcel(&self, held: Held) -> Box<Parcel> {
-        match self.spare.borrow_mut().pop() {
-            Some(mut parcel) => {
-                parcel.held = held;
-                parcel.settled = false;
-                parcel
-            }
-            None => Box::new(Parcel { held, body: Body::Copied(0), buffer: Vec::new(), settled: false }),
-        }
-    }
-
-    /// Keeps a parcel for the next message.
-    #[inline(always)]
-    pub(crate) fn keep(&self, mut parcel: Box<Parcel>) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE_MAX && parcel.buffer.capacity() <= SPARE_BYTES {
-            parcel.buffer.clear();
-            spare.push(parcel);
-        }
     }
 }

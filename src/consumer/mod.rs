@@ -8,38 +8,39 @@
 mod builder;
 mod look;
 mod rounds;
+mod spares;
 
-use std::cell::{Cell, RefCell};
-use std::hint;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 pub use self::builder::ConsumerBuilder;
 use self::look::Look;
 use self::rounds::Rounds;
-use crate::delivery::Parcel;
+use self::spares::Spares;
 use crate::delivery::policy::FailurePolicy;
 use crate::queue::attach::Attached;
-use crate::ring::{Attention, Subscriber};
+use crate::ring::{Attention, Leased, Ready, Subscriber};
 use crate::sys::clock;
 use crate::{Delivery, ReceiveError, Received, Wait};
 
-/// Looks in a row, with a processor's pause after each, before an adaptive consumer sleeps: some 20 us.
-const LOOKS: u32 = 2048;
+/// Glances at the next slot between two looks, with a processor's pause after each.
+const GLANCES: u32 = 32;
 
-/// Looks at an empty slot before its claim word is read too.
-const LOOKS_PER_CLAIM: u32 = 32;
+/// Looks before an adaptive consumer sleeps: some 20 us.
+const LOOKS: u32 = 64;
+
+/// The first look of a wait that reads the claim word of an empty slot too, which takes its line from the producers:
+/// after more than a message's round trip, so that whoever answers at once is not slowed down.
+const FIRST_THOROUGH: u32 = 8;
+
+/// Looks from one such to the next.
+const THOROUGH_EVERY: u32 = 32;
 
 /// Looks at a position that a producer is writing before a relaxed group goes on without it.
 const WRITING_PATIENCE: u32 = 64;
 
 /// The sleep of the consumer that swept last: it is the one to do it again.
 const SWEEPER_NAP: Duration = Duration::from_millis(5);
-
-/// Parcels that are kept for the next messages.
-const SPARE_MAX: usize = 64;
-
-/// Bytes of a parcel's buffer above which it is not kept.
-const SPARE_BYTES: usize = 1 << 20;
 
 /// Receives from a group. `Send`, not `Sync`: one per thread.
 ///
@@ -67,22 +68,20 @@ const SPARE_BYTES: usize = 1 << 20;
 pub struct Consumer {
     pub(crate) attached: Attached,
     pub(crate) group: u8,
-    /// Nobody else writes the group's ledger, and leases have no deadline: plain stores do.
-    pub(crate) alone: bool,
     pub(crate) policy: FailurePolicy,
     /// Whether sleepers can be reached without a fence here.
     pub(crate) fenced: bool,
     pub(crate) in_flight: Cell<usize>,
-    subscriber: RefCell<Subscriber>,
+    subscriber: Subscriber,
     lease_ms: Option<u64>,
+    /// Leases have no deadline and messages are copied.
+    plain: bool,
     ordered: bool,
     /// Positions before this are older than the group, and may be overwritten while they are read.
     birth: u64,
     limit: usize,
     wait: Wait,
-    /// Parcels of settled deliveries. Boxed, since they are handed out by the box.
-    #[expect(clippy::vec_box)]
-    spare: RefCell<Vec<Box<Parcel>>>,
+    pub(crate) spares: Spares,
     rounds: Rounds,
     /// The group's attention word when it was last found that nothing is due yet. As long as it stands, and
     /// its time has not come, fresh messages are received as if nothing had been returned.
@@ -100,15 +99,25 @@ impl Consumer {
     /// read, which is then parked as a dead letter.
     #[inline]
     pub fn receive(&self) -> Result<Delivery<'_>, ReceiveError> {
-        if let Some(leased) = self.look_ahead()
-            && let Some(delivery) = self.hand_over(leased)?
-        {
-            return Ok(delivery);
+        let view = self.view();
+        match self.glance(&view) {
+            Ready::Message(leased) => match self.hand_over_plain(&view, leased) {
+                Some(delivery) => Ok(delivery),
+                None => self.receive_other(leased),
+            },
+            Ready::NotYet | Ready::Unclear => self.receive_waiting(),
         }
-        self.receive_waiting()
     }
 
-    #[cold]
+    #[inline(never)]
+    fn receive_other(&self, leased: Leased) -> Result<Delivery<'_>, ReceiveError> {
+        match self.hand_over_any(leased)? {
+            Some(delivery) => Ok(delivery),
+            None => self.receive_waiting(),
+        }
+    }
+
+    #[inline(never)]
     fn receive_waiting(&self) -> Result<Delivery<'_>, ReceiveError> {
         loop {
             if let Some(delivery) = self.receive_until(None)? {
@@ -124,9 +133,9 @@ impl Consumer {
     /// As [`receive`](Self::receive).
     #[inline]
     pub fn try_receive(&self) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        match self.look_ahead() {
-            Some(leased) => self.hand_over(leased),
-            None => self.look_and_hand_over(true),
+        match self.glance(&self.view()) {
+            Ready::Message(leased) => self.hand_over(leased),
+            Ready::NotYet | Ready::Unclear => self.look_and_hand_over(true),
         }
     }
 
@@ -149,18 +158,63 @@ impl Consumer {
     /// As [`receive`](Self::receive), if there is not even one.
     pub fn receive_batch(&self, max: usize, wait: Duration) -> Result<Vec<Delivery<'_>>, ReceiveError> {
         let mut batch = Vec::new();
+        self.receive_batch_into(&mut batch, max, wait)?;
+        Ok(batch)
+    }
+
+    /// The same, appended to `batch`, which can be used again: then nothing is allocated. How many there are.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = ringway::Store::open_or_create(dir.path().join("store"))?;
+    /// # let queue = ringway::Queue::options().open_or_create(&store, "ticks")?;
+    /// # queue.producer().build()?.publish("a tick")?;
+    /// # let consumer = queue.consumer("default").build()?;
+    /// # let wait = std::time::Duration::ZERO;
+    /// let mut batch = Vec::new();
+    /// while consumer.receive_batch_into(&mut batch, 16, wait)? > 0 {
+    ///     for delivery in batch.drain(..) {
+    ///         delivery.ack()?;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive), if there is not even one.
+    pub fn receive_batch_into<'c>(
+        &'c self,
+        batch: &mut Vec<Delivery<'c>>,
+        max: usize,
+        wait: Duration,
+    ) -> Result<usize, ReceiveError> {
         if max == 0 {
-            return Ok(batch);
+            return Ok(0);
         }
-        batch.extend(self.receive_timeout(wait)?);
-        while !batch.is_empty() && batch.len() < max && self.in_flight.get() < self.limit {
-            match self.try_receive() {
+        let Some(first) = self.receive_timeout(wait)? else { return Ok(0) };
+        batch.push(first);
+        let view = self.view();
+        for count in 1..max {
+            let delivery = match self.glance(&view) {
+                Ready::Message(leased) => match self.hand_over_plain(&view, leased) {
+                    Some(delivery) => Ok(Some(delivery)),
+                    None => self.hand_over_any(leased),
+                },
+                // Nothing that is known of.
+                Ready::NotYet => Ok(None),
+                Ready::Unclear if self.in_flight.get() >= self.limit => Ok(None),
+                Ready::Unclear => self.look_and_hand_over(true),
+            };
+            match delivery {
                 Ok(Some(delivery)) => batch.push(delivery),
                 // Whatever is wrong, the next call says so; these must not be lost to the caller.
-                Ok(None) | Err(_) => break,
+                Ok(None) | Err(_) => return Ok(count),
             }
         }
-        Ok(batch)
+        Ok(max)
     }
 
     /// At most once: a message, already acked, or `None` after this time. It is lost if this process dies
@@ -193,33 +247,36 @@ impl Consumer {
     }
 
     fn receive_until(&self, deadline: Option<Instant>) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        let mut looks = 0_u32;
-        loop {
-            let thorough = looks % LOOKS_PER_CLAIM == LOOKS_PER_CLAIM - 1;
+        let mut next_thorough = FIRST_THOROUGH;
+        for look in 1_u32.. {
+            if self.wait != Wait::Park
+                && let Some(leased) = self.glance_about()
+                && let Some(delivery) = self.hand_over(leased)?
+            {
+                return Ok(Some(delivery));
+            }
+            let thorough = look == next_thorough;
             if let Some(delivery) = self.look_and_hand_over(thorough)? {
                 return Ok(Some(delivery));
             }
-            looks = looks.wrapping_add(1);
+            if thorough {
+                next_thorough = look.wrapping_add(if self.is_writing() { 1 } else { THOROUGH_EVERY });
+            }
+            let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return self.look_and_hand_over(true),
+                Some(left) => left,
+                None => Duration::MAX,
+            };
             let sleeps = match self.wait {
                 Wait::Spin => false,
-                Wait::Adaptive => looks >= LOOKS,
+                Wait::Adaptive => look >= LOOKS,
                 Wait::Park => true,
             };
-            if sleeps || looks.is_multiple_of(LOOKS_PER_CLAIM) {
-                let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                    Some(Duration::ZERO) => return self.look_and_hand_over(true),
-                    Some(left) => left,
-                    None => Duration::MAX,
-                };
-                if sleeps {
-                    if let Some(delivery) = self.sleep(left)? {
-                        return Ok(Some(delivery));
-                    }
-                    continue;
-                }
+            if sleeps && let Some(delivery) = self.sleep(left)? {
+                return Ok(Some(delivery));
             }
-            hint::spin_loop();
         }
+        Ok(None)
     }
 
     /// Sleeps until there may be something, at most `longest`.
@@ -238,7 +295,7 @@ impl Consumer {
             Ok(Look::Nothing { .. }) => None,
             found => Some(found),
         });
-        self.rounds.futile_left.set(0);
+        self.rounds.hasten();
         match found.transpose()? {
             Some(Look::Message(leased)) => self.hand_over(leased),
             _ => Ok(None),
@@ -251,7 +308,7 @@ impl Drop for Consumer {
         if self.attached.store.forked() {
             return;
         }
-        self.subscriber.borrow_mut().leave(&self.attached.queue.mapped);
+        self.subscriber.leave(&self.attached.queue.mapped);
         // A delivery that was leaked is still leased: its record has to be found when this process ends.
         if self.in_flight.get() != 0 {
             self.attached.leave_for_recovery();

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::queue::tend::SWEEP_MS;
 
 /// Futile looks before a consumer looks around again, at most.
-const FUTILE_PER_ROUND: u32 = 64;
+const FUTILE_PER_ROUND: u32 = 16;
 
 /// Messages before a consumer looks around again, at most.
 const MESSAGES_PER_ROUND: u32 = 16;
@@ -17,7 +17,7 @@ const MESSAGES_PER_ROUND: u32 = 16;
 /// after that one.
 #[derive(Debug)]
 pub(super) struct Rounds {
-    pub(super) futile_left: Cell<u32>,
+    futile_left: Cell<u32>,
     futile: Cell<u32>,
     messages_left: Cell<u32>,
     messages: Cell<u32>,
@@ -31,20 +31,35 @@ impl Rounds {
         Rounds {
             futile_left: Cell::new(0),
             futile: Cell::new(1),
-            messages_left: Cell::new(1),
+            messages_left: Cell::new(0),
             messages: Cell::new(1),
             last_ms: Cell::new(0),
             swept: Cell::new(false),
         }
     }
 
+    /// Whether enough messages were handed over since the last time.
+    #[inline(always)]
+    pub(super) fn is_due(&self) -> bool {
+        self.messages_left.get() == 0
+    }
+
     /// A message was handed over.
     #[inline(always)]
     pub(super) fn message(&self) {
         self.messages_left.set(self.messages_left.get().saturating_sub(1));
-        if self.messages_left.get() == 0 {
-            self.futile_left.set(0);
-        }
+    }
+
+    /// A look: whether it is time, by the number of messages or of looks.
+    pub(super) fn look(&self) -> bool {
+        let futile = self.futile_left.get();
+        self.futile_left.set(futile.saturating_sub(1));
+        futile == 0 || self.is_due()
+    }
+
+    /// It is time whatever happens next.
+    pub(super) fn hasten(&self) {
+        self.futile_left.set(0);
     }
 
     /// Begins another round; whether the last one took less than the time between two sweeps, and there is

@@ -1,7 +1,7 @@
 //! A lease in the hands of a consumer: the settling, with the group's policy and the clock put in.
 
 use crate::Consumer;
-use crate::mapped::Mapped;
+use crate::mapped::{Mapped, View};
 use crate::memory::{Memory, Place};
 use crate::queue::tend::chance;
 use crate::ring::settle::{self, LeaseLost, Return};
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::fence;
 
 /// A leased message.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Held {
     pub(crate) position: u64,
     pub(crate) lease: Lease,
@@ -65,9 +65,10 @@ impl Held {
         settle::extend(mapped, group, self.position, self.lease, deadline_ms)
     }
 
+    /// `view`: of the group that it is leased in.
     #[inline(always)]
-    pub(crate) fn ack(self, mapped: &Mapped, group: u8, alone: bool) -> Result<(), LeaseLost> {
-        settle::ack(mapped, group, self.position, self.lease, alone)
+    pub(crate) fn ack(self, view: &View<'_>) -> Result<(), LeaseLost> {
+        settle::ack(view, 0, self.position, self.lease)
     }
 
     /// One more failure: again after this delay, or the group's backoff, or dead at the limit.

@@ -33,7 +33,7 @@ pub struct Delivery<'c> {
 }
 
 /// What a delivery holds. Reused with its buffer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Parcel {
     pub(crate) held: Held,
     pub(crate) body: Body,
@@ -50,6 +50,12 @@ pub(crate) enum Body {
     Copied(usize),
     /// In the ring: the store trusts its peers, and the lease is until death.
     InPlace(Span),
+}
+
+impl Default for Body {
+    fn default() -> Body {
+        Body::Copied(0)
+    }
 }
 
 /// A message that was received and deleted.
@@ -170,7 +176,7 @@ impl<'c> Delivery<'c> {
     pub fn ack(self) -> Result<(), SettleError<Self>> {
         let consumer = self.consumer;
         self.settle(|held| {
-            held.ack(&consumer.attached.queue.mapped, consumer.group, consumer.alone)?;
+            held.ack(&consumer.view())?;
             consumer.attached.queue.ring_producers(consumer.fenced);
             Ok(())
         })
@@ -242,14 +248,17 @@ impl<'c> Delivery<'c> {
         Err(SettleError { delivery: self, failure })
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(mut self, how: impl FnOnce(Held) -> Result<(), LeaseLost>) -> Result<(), SettleError<Self>> {
         if self.consumer.attached.forked() {
             return Err(SettleError { delivery: self, failure: SettleFailure::Forked });
         }
         match how(self.parcel.held) {
             Ok(()) => {
-                self.parcel.settled = true;
+                self.consumer.in_flight.set(self.consumer.in_flight.get() - 1);
+                let mut settled = ManuallyDrop::new(self);
+                // SAFETY: taken once, here; the delivery is not dropped.
+                settled.consumer.spares.keep(unsafe { ManuallyDrop::take(&mut settled.parcel) });
                 Ok(())
             }
             Err(LeaseLost) => {
@@ -279,7 +288,7 @@ impl Drop for Delivery<'_> {
             }
         }
         // SAFETY: taken once, here; nothing uses it after.
-        consumer.keep(unsafe { ManuallyDrop::take(&mut self.parcel) });
+        consumer.spares.keep(unsafe { ManuallyDrop::take(&mut self.parcel) });
     }
 }
 

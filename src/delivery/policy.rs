@@ -78,10 +78,11 @@ pub(crate) fn policy_of(words: &GroupWords) -> FailurePolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::Owner;
+    use crate::ring::{Holder, Owner};
 
     fn held(failures: u16) -> Lease {
-        Lease::unborn(1).fresh(1, false, Owner::new(1)).retry(failures).again(false, Owner::new(1))
+        let holder = Holder::new(false, Owner::new(1));
+        Lease::unborn(1).fresh(1, holder).retry(failures).again(holder)
     }
 
     fn policy(max_deliveries: u16) -> FailurePolicy {

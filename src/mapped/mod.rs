@@ -2,8 +2,10 @@
 //!
 //! This is where offsets become references. Every slot is taken modulo the capacity and every group modulo
 //! the number of groups, so no value that another process may have scribbled can lead outside the mapping.
+//! The ring's words are in [`View`], the bytes of messages in `payload`.
 
 mod payload;
+mod view;
 
 use std::fs::File;
 use std::mem::size_of;
@@ -17,6 +19,7 @@ use crate::memory::{Memory, Place};
 use crate::sys::mapping::Mapping;
 
 pub(crate) use payload::{IDLE_MAX, Span};
+pub(crate) use view::View;
 
 /// A mapped queue file, validated against its header.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Mapped {
     plan: Plan,
     /// Capacity - 1.
     mask: u64,
+    /// Bytes of the longest message that fits a slot and is allowed.
+    inline_max: usize,
     file: File,
     /// Owns the memory behind `base`; unmapped when this is dropped.
     mapping: Mapping,
@@ -47,7 +52,8 @@ impl Mapped {
         let plan = geometry.plan();
         assert!(mapping.len() as u64 >= plan.file_len, "the mapping covers the file");
         let base = NonNull::new(mapping.as_ptr()).expect("a mapping is never at address 0");
-        Mapped { base, plan, mask: geometry.capacity - 1, file, mapping, populated: Once::new() }
+        let inline_max = geometry.inline().min(geometry.max_message.into()) as usize;
+        Mapped { base, plan, mask: geometry.capacity - 1, inline_max, file, mapping, populated: Once::new() }
     }
 
     /// Gets ready for traffic: maps all but the extents at once, so that the first lap does not pay a page
@@ -94,7 +100,8 @@ impl Mapped {
 
     /// A rejection note of a group.
     pub(crate) fn note(&self, group: u8, index: u64) -> &Note {
-        let at = self.ledger(group) + self.plan.notes + (index % NOTES) * size_of::<Note>() as u64;
+        let ledger = self.plan.ledgers + self.group_index(group) * self.plan.ledger_size;
+        let at = ledger + self.plan.notes + (index % NOTES) * size_of::<Note>() as u64;
         // SAFETY: the index is in range, and the plan has an array of Notes, made of atomics, there.
         unsafe { self.at(at) }
     }
@@ -111,35 +118,8 @@ impl Mapped {
     }
 
     #[inline(always)]
-    fn ledger(&self, group: u8) -> u64 {
-        self.plan.ledgers + self.group_index(group) * self.plan.ledger_size
-    }
-
-    #[inline(always)]
     fn slot_at(&self, position: u64) -> u64 {
         self.plan.slots + (position & self.mask) * u64::from(self.plan.geometry.slot_size)
-    }
-
-    /// The word of a place.
-    #[inline(always)]
-    fn word(&self, place: Place) -> &AtomicU64 {
-        let at = match place {
-            Place::Seq(position) => self.slot_at(position),
-            Place::Claim(position) => self.plan.claims + (position & self.mask) * 8,
-            Place::Lease(group, position) => self.ledger(group) + (position & self.mask) * 8,
-            Place::Due(group, position) => self.ledger(group) + self.plan.due + (position & self.mask) * 8,
-            Place::Returned(group, index) => {
-                self.ledger(group) + self.plan.returned + (index & (self.mask >> 6)) * 8
-            }
-            Place::Attention(group) => return &self.group(group).attention,
-            Place::Head(group) => return &self.group(group).head,
-            Place::Start(group) => return &self.group(group).start,
-            Place::Tail => return &self.words().tail,
-            Place::Active => return &self.words().active,
-        };
-        // SAFETY: each of these is a multiple of 8 inside the plan, for any position, group and index: masks
-        // and `group_index` keep them in their arrays.
-        unsafe { self.at(at) }
     }
 
     /// A shared structure of the file.
@@ -164,33 +144,38 @@ impl Memory for Mapped {
 
     #[inline(always)]
     fn load(&self, place: Place, order: Ordering) -> u64 {
-        self.word(place).load(order)
+        self.view().load(place, order)
     }
 
     #[inline(always)]
     fn store(&self, place: Place, value: u64, order: Ordering) {
-        self.word(place).store(value, order);
+        self.view().store(place, value, order);
     }
 
     #[inline(always)]
     fn compare_exchange(&self, place: Place, old: u64, new: u64) -> Result<(), u64> {
-        self.word(place).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+        self.view().compare_exchange(place, old, new)
     }
 
     fn fetch_or(&self, place: Place, bits: u64) -> u64 {
-        self.word(place).fetch_or(bits, Ordering::AcqRel)
+        self.view().fetch_or(place, bits)
     }
 
     fn fetch_and(&self, place: Place, bits: u64) -> u64 {
-        self.word(place).fetch_and(bits, Ordering::AcqRel)
+        self.view().fetch_and(place, bits)
     }
 
     fn fetch_max(&self, place: Place, value: u64) -> u64 {
-        self.word(place).fetch_max(value, Ordering::AcqRel)
+        self.view().fetch_max(place, value)
     }
 
     #[inline(always)]
-    fn prefetch_slot(&self, slot: u64) {
-        payload::prefetch_for_write(self.base, self.slot_at(slot));
+    fn prefetch(&self, place: Place) {
+        self.view().prefetch(place);
+    }
+
+    #[inline(always)]
+    fn prefetch_for_write(&self, place: Place) {
+        self.view().prefetch_for_write(place);
     }
 }

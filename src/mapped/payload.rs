@@ -16,6 +16,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::Mapped;
+use super::view::View;
 use crate::layout::PAGE;
 use crate::layout::queue::SLOT_HEADER;
 use crate::sys::files;
@@ -67,7 +68,26 @@ impl Span {
         }
     }
 
+    /// Writes headers and payload to a span that `prepare` made for their lengths.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths are others.
+    #[inline]
+    pub(crate) fn write(self, headers: &[u8], payload: &[u8]) {
+        assert!(headers.len() == self.headers && headers.len() + payload.len() == self.len);
+        // SAFETY: the span lies in the mapping and has room for both; the slot is the caller's until it is
+        // finished, so nobody reads or writes it by the protocol; private slices do not overlap a mapping.
+        unsafe {
+            if !headers.is_empty() {
+                copy_bytes(headers.as_ptr(), self.start.as_ptr(), headers.len());
+            }
+            copy_bytes(payload.as_ptr(), self.start.add(headers.len()).as_ptr(), payload.len());
+        }
+    }
+
     /// Copies headers and payload to the end of `buffer`; the number of header bytes.
+    #[inline(always)]
     pub(crate) fn copy_to(self, buffer: &mut Vec<u8>) -> usize {
         buffer.reserve(self.len);
         let end = buffer.len();
@@ -76,10 +96,39 @@ impl Span {
         // some mixture of bytes, any of which is a valid u8, and the lease that is checked afterwards tells
         // whether that was allowed.
         unsafe {
-            std::ptr::copy_nonoverlapping(self.start.as_ptr(), buffer.as_mut_ptr().add(end), self.len);
+            copy_bytes(self.start.as_ptr(), buffer.as_mut_ptr().add(end), self.len);
             buffer.set_len(end + self.len);
         }
         self.headers
+    }
+}
+
+impl View<'_> {
+    /// Prepares the slot of a position that the caller has claimed for a message that fits it: `len` bytes, of
+    /// them `headers` headers.
+    #[inline(always)]
+    pub(crate) fn inline_span(&self, position: u64, headers: usize, len: usize) -> Span {
+        // As in `prepare`.
+        fence(Ordering::Release);
+        let slot = self.slot(position);
+        // SAFETY: a slot is at least 64 bytes, in the mapping; its second word is one by the plan.
+        let (word, start) = unsafe { (slot.add(8).cast::<AtomicU64>(), slot.add(SLOT_HEADER as usize)) };
+        // SAFETY: as above; atomics may be shared with anyone.
+        unsafe { word.as_ref() }.store(headers as u64, Ordering::Relaxed);
+        Span { start, len, headers }
+    }
+
+    /// The bytes of a message at a leased position that fits its slot, whose `seq` said `len`. `None`: it does not,
+    /// or there are more headers than bytes.
+    #[inline(always)]
+    pub(crate) fn span_in_slot(&self, position: u64, len: u32) -> Option<Span> {
+        let slot = self.slot(position);
+        // SAFETY: as in `inline_span`.
+        let (word, start) = unsafe { (slot.add(8).cast::<AtomicU64>(), slot.add(SLOT_HEADER as usize)) };
+        // SAFETY: as above. Relaxed: `seq` was read with Acquire, and the word was written before it.
+        let headers = unsafe { word.as_ref() }.load(Ordering::Relaxed);
+        let fits = u64::from(len) <= self.inline() && headers <= u64::from(len);
+        fits.then_some(Span { start, len: len as usize, headers: headers as usize })
     }
 }
 
@@ -144,6 +193,15 @@ impl Mapped {
         self.plan.extents + (position & self.mask) * self.plan.extent_size
     }
 
+    /// Whether a message of `len` bytes fits a slot, no slot has an extent that might be given back, and the
+    /// queue is not being removed: then a claimed slot is ready to be written. Two loads.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self, len: usize) -> bool {
+        let words = self.words();
+        len <= self.inline_max
+            && words.removed.load(Ordering::Acquire) | words.extents_used.load(Ordering::Relaxed) == 0
+    }
+
     /// Makes room for a message at a position that the caller has claimed, and says where. The caller has
     /// checked the limit.
     ///
@@ -163,26 +221,6 @@ impl Mapped {
         }
         self.header_word(position).store(headers as u64, Ordering::Relaxed);
         Ok(Span { start: self.place_of(position, len as u64), len, headers })
-    }
-
-    /// Writes headers and payload to a span that `prepare` made for their lengths.
-    ///
-    /// # Panics
-    ///
-    /// If the lengths are others.
-    #[inline]
-    pub(crate) fn write(&self, span: Span, headers: &[u8], payload: &[u8]) {
-        assert!(headers.len() == span.headers && headers.len() + payload.len() == span.len);
-        // SAFETY: the span lies in the mapping and has room for both; the slot is the caller's until it is
-        // finished, so nobody reads or writes it by the protocol; private slices do not overlap a mapping.
-        unsafe {
-            std::ptr::copy_nonoverlapping(headers.as_ptr(), span.start.as_ptr(), headers.len());
-            std::ptr::copy_nonoverlapping(
-                payload.as_ptr(),
-                span.start.add(headers.len()).as_ptr(),
-                payload.len(),
-            );
-        }
     }
 
     /// Whether the pages of a message in an extent are there: touching others could raise SIGBUS on a full
@@ -225,16 +263,23 @@ impl Mapped {
     }
 }
 
-/// Tells the processor that a slot's first line is about to be written.
+/// Copies bytes. The usual lengths of small messages are done in place, by chunks that overlap in the middle,
+/// as in glibc's `memmove`: a call costs as much as the copy.
+///
+/// # Safety
+///
+/// As [`std::ptr::copy_nonoverlapping`].
 #[inline(always)]
-pub(super) fn prefetch_for_write(base: NonNull<u8>, at: u64) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch touches nothing, whatever the address.
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: each chunk lies inside the `len` bytes, by the condition of its branch.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(
-            base.as_ptr().wrapping_add(at as usize).cast(),
-        );
+        if (32..=64).contains(&len) {
+            for at in [len - 16, len - 32, 16, 0] {
+                let chunk = from.add(at).cast::<u128>().read_unaligned();
+                to.add(at).cast::<u128>().write_unaligned(chunk);
+            }
+        } else {
+            std::ptr::copy_nonoverlapping(from, to, len);
+        }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (base, at);
 }

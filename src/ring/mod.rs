@@ -258,5 +258,5 @@ pub mod settle;
 mod words;
 
 pub use publish::{Full, Publisher};
-pub use receive::{Attention, Found, Leased, Subscriber, Unfinished};
+pub use receive::{Attention, Found, Leased, Ready, Subscriber, Unfinished};
 pub use words::*;

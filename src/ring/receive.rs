@@ -1,10 +1,15 @@
 //! The consumers' side: find a message, lease it.
 
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::repair::is_decided;
-use super::words::{Claim, Due, Kind, Lease, Owner, Seq, State, before, lap_of, position_near, told};
+use super::words::{Claim, Due, Holder, Kind, Lease, Owner, Seq, State, before, lap_of, position_near, told};
 use crate::memory::{Memory, Place};
+
+/// Words of a ledger on a cache line.
+const LINE: u64 = 8;
 
 /// What a consumer does about a position whose claimant has not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +53,36 @@ pub enum Found {
     NotBefore(u64),
 }
 
-/// A consumer's place in the ring. Private to one handle.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What a glance at the next position gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Ready {
+    /// A message, leased.
+    Message(Leased),
+    /// Nothing, as far as the slot tells.
+    NotYet,
+    /// It takes a closer look.
+    Unclear,
+}
+
+/// A consumer's place in the ring. Private to one handle. (Cells, as in [`Publisher`](super::Publisher).)
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscriber {
     group: u8,
-    me: Owner,
     exclusive: bool,
     timed: bool,
+    /// Whose leases they are.
+    holder: Holder,
     /// Every position before it is taken, void, skipped, or marked in the bitmap.
-    head: u64,
+    head: Cell<u64>,
     /// The head that was last told to others.
-    told: u64,
+    told: Cell<u64>,
+}
+
+impl Hash for Subscriber {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.group, self.holder, self.exclusive, self.timed, self.head.get(), self.told.get()).hash(state);
+    }
 }
 
 impl Subscriber {
@@ -68,28 +92,33 @@ impl Subscriber {
         let start = told(memory.load(Place::Start(group), Acquire));
         let hint = told(memory.load(Place::Head(group), Relaxed));
         let head = if hint > start && is_decided(memory, hint - 1) { hint } else { start };
-        Subscriber { group, me, exclusive, timed, head, told: head }
+        let holder = Holder::new(timed, me);
+        Subscriber { group, exclusive, timed, holder, head: Cell::new(head), told: Cell::new(head) }
     }
 
     /// The next position it will look at.
     pub fn head(&self) -> u64 {
-        self.head
+        self.head.get()
     }
 
-    /// `next_fresh` where it is easy: a message is there, and nobody was faster. `None` says nothing.
+    /// `next_fresh` where it is easy: a message is there, and nobody was faster.
     #[inline(always)]
-    pub fn next_ready<M: Memory>(&mut self, memory: &M) -> Option<Leased> {
-        let position = self.head;
+    pub fn next_ready<M: Memory>(&self, memory: &M) -> Ready {
+        let position = self.head.get();
         let lap = lap_of(position, memory.capacity());
         // Acquire: pairs with the Release in `Publisher::finish`.
         let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
         if !seq.is_ready(lap) {
-            return None;
+            return if before(seq.lap(), lap) { Ready::NotYet } else { Ready::Unclear };
         }
-        let lease = self.lease_fresh(memory, position, lap)?;
-        self.head = position + 1;
-        self.hint_head(memory);
-        Some(Leased { position, lease, len: seq.len(), attempts: 1 })
+        let Some(lease) = self.lease_fresh(memory, position, lap) else { return Ready::Unclear };
+        self.head.set(position + 1);
+        if (position + 1).is_multiple_of(LINE) {
+            self.tell_head(memory);
+            // A producer has looked at it a lap ago, and has it still.
+            memory.prefetch_for_write(Place::Lease(self.group, position + 2 * LINE));
+        }
+        Ready::Message(Leased { position, lease, len: seq.len(), attempts: 1 })
     }
 
     /// The next message that was never handed out, leased.
@@ -98,18 +127,18 @@ impl Subscriber {
     /// from empty ones. That reads a producers' line; a consumer that polls does it once in a while.
     ///
     /// Death after the lease: whoever proves it gives the message back, with one failure more.
-    pub fn next_fresh<M: Memory>(&mut self, memory: &M, thorough: bool, unfinished: Unfinished) -> Found {
+    pub fn next_fresh<M: Memory>(&self, memory: &M, thorough: bool, unfinished: Unfinished) -> Found {
         // A turn that does not return passes a position. More turns than a lap of the ring and what
         // was published meanwhile mean that someone moves the words against the protocol.
         for _ in 0..2 * memory.capacity() {
-            let position = self.head;
+            let position = self.head.get();
             let lap = lap_of(position, memory.capacity());
             // Acquire: pairs with the Release in `Publisher::finish`.
             let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
             if seq.is_ready(lap) {
                 match self.lease_fresh(memory, position, lap) {
                     Some(lease) => {
-                        self.head = position + 1;
+                        self.head.set(position + 1);
                         self.hint_head(memory);
                         return Found::Message(Leased { position, lease, len: seq.len(), attempts: 1 });
                     }
@@ -152,7 +181,7 @@ impl Subscriber {
         if !before(seen.lap(), lap) || seen.state() != State::Done {
             return None;
         }
-        let lease = seen.fresh(lap, self.timed, self.me);
+        let lease = seen.fresh(lap, self.holder);
         if self.exclusive && !self.timed {
             memory.store(place, lease.bits(), Relaxed);
             return Some(lease);
@@ -186,43 +215,43 @@ impl Subscriber {
 
     /// Goes on past an unfinished position. The head is told first, because a bit at or after the head
     /// counts as stale. Death in between leaves a position without a bit; the sweep finds it.
-    fn pass<M: Memory>(&mut self, memory: &M) {
-        let position = self.head;
-        self.head += 1;
+    fn pass<M: Memory>(&self, memory: &M) {
+        let position = self.head.get();
+        self.head.set(self.head.get() + 1);
         self.tell_head(memory);
         mark(memory, self.group, position, 0);
     }
 
     /// Passes positions that hold nothing for this consumer; follows the hint if others are far ahead.
-    fn step_over<M: Memory>(&mut self, memory: &M, positions: u64) {
-        self.head = told(self.head + positions);
-        if !self.exclusive && self.head.is_multiple_of(8) {
+    fn step_over<M: Memory>(&self, memory: &M, positions: u64) {
+        self.head.set(told(self.head.get() + positions));
+        if !self.exclusive && self.head.get().is_multiple_of(8) {
             let hint = told(memory.load(Place::Head(self.group), Relaxed));
-            if hint > self.head && is_decided(memory, hint - 1) {
-                self.head = hint;
-                self.told = hint;
+            if hint > self.head.get() && is_decided(memory, hint - 1) {
+                self.head.set(hint);
+                self.told.set(hint);
             }
         }
     }
 
     /// Tells the others where the group stands, once in eight positions.
     #[inline(always)]
-    fn hint_head<M: Memory>(&mut self, memory: &M) {
-        if self.head.is_multiple_of(8) {
+    fn hint_head<M: Memory>(&self, memory: &M) {
+        if self.head.get().is_multiple_of(LINE) {
             self.tell_head(memory);
         }
     }
 
     /// Tells where this consumer stood, when it goes.
-    pub fn leave<M: Memory>(&mut self, memory: &M) {
+    pub fn leave<M: Memory>(&self, memory: &M) {
         self.tell_head(memory);
     }
 
     /// Relaxed: a hint publishes nothing, whoever follows it reads the ledgers.
-    fn tell_head<M: Memory>(&mut self, memory: &M) {
-        if self.told != self.head {
-            self.told = self.head;
-            memory.store(Place::Head(self.group), self.head, Relaxed);
+    fn tell_head<M: Memory>(&self, memory: &M) {
+        if self.told.get() != self.head.get() {
+            self.told.set(self.head.get());
+            memory.store(Place::Head(self.group), self.head.get(), Relaxed);
         }
     }
 
@@ -237,7 +266,7 @@ impl Subscriber {
     /// returned ones, but none due; `Empty` if there are none.
     ///
     /// The bitmap is a hint; the lease word decides. An ordered group looks at the lowest position only.
-    pub fn next_returned<M: Memory>(&mut self, memory: &M, now_ms: u64, ordered: bool) -> Found {
+    pub fn next_returned<M: Memory>(&self, memory: &M, now_ms: u64, ordered: bool) -> Found {
         let attention = memory.load(Place::Attention(self.group), Acquire);
         if attention == 0 {
             return Found::Empty;
@@ -271,7 +300,7 @@ impl Subscriber {
 
     /// Goes through the marked slots. `Err`: nothing to hand out or to wait for in order; when the next one
     /// is due.
-    fn look_through<M: Memory>(&mut self, memory: &M, now_ms: u64, ordered: bool) -> Result<Found, u64> {
+    fn look_through<M: Memory>(&self, memory: &M, now_ms: u64, ordered: bool) -> Result<Found, u64> {
         let mut first: Option<Returned> = None;
         let mut next_due = u64::MAX;
         for index in 0..memory.capacity().div_ceil(64) {
@@ -310,15 +339,15 @@ impl Subscriber {
         match lease.state() {
             State::Retry => {
                 let due = Due::from_bits(memory.load(Place::Due(self.group, slot), Acquire));
-                let position = position_near(self.head, lease.lap(), slot, capacity);
+                let position = position_near(self.head.get(), lease.lap(), slot, capacity);
                 Some(Returned { position, due_ms: due.time_of(lease).unwrap_or(0), lease })
             }
             State::Done => {
                 let claim = Claim::from_bits(memory.load(Place::Claim(slot), Acquire));
                 let seq = Seq::from_bits(memory.load(Place::Seq(slot), Acquire));
                 let lap = claim.real_lap(M::SKIPS_MAX).unwrap_or(seq.lap());
-                let position = position_near(self.head, lap, slot, capacity);
-                let head = self.head.max(memory.load(Place::Head(self.group), Relaxed));
+                let position = position_near(self.head.get(), lap, slot, capacity);
+                let head = self.head.get().max(memory.load(Place::Head(self.group), Relaxed));
                 if position >= head || position < memory.load(Place::Start(self.group), Relaxed) {
                     None
                 } else if seq.lap() != lap {
@@ -337,7 +366,7 @@ impl Subscriber {
     /// Leases what `returned_at` saw, if it is still so. What came to the slot since is none of its business:
     /// a later message there has its turn when the head comes to it, and one that was returned anew has
     /// another time.
-    fn lease_returned<M: Memory>(&mut self, memory: &M, found: Returned) -> Option<Leased> {
+    fn lease_returned<M: Memory>(&self, memory: &M, found: Returned) -> Option<Leased> {
         let Returned { position, lease: seen, .. } = found;
         let lap = lap_of(position, memory.capacity());
         let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
@@ -347,9 +376,9 @@ impl Subscriber {
         let (lease, attempts) = match seen.state() {
             State::Retry if seen.lap() == lap => {
                 let due = Due::from_bits(memory.load(Place::Due(self.group, position), Acquire));
-                (seen.again(self.timed, self.me), due.attempts_of(seen).saturating_add(1))
+                (seen.again(self.holder), due.attempts_of(seen).saturating_add(1))
             }
-            State::Done if before(seen.lap(), lap) => (seen.fresh(lap, self.timed, self.me), 1),
+            State::Done if before(seen.lap(), lap) => (seen.fresh(lap, self.holder), 1),
             _ => return None,
         };
         let lease = if self.timed { self.apart(memory, position, lease) } else { lease };

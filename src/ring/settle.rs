@@ -34,23 +34,17 @@ pub enum Return {
 
 /// LEASED -> DONE.
 ///
-/// `alone`: the caller is the group's exclusive consumer and the lease has no deadline, so nobody else may
-/// change the word while the caller lives, and a plain store does. Release (store and CAS): pairs with the
-/// Acquire in the producers' `stand`.
+/// A lease until death is ended by its holder, or by whoever has proved the holder dead, who then does nothing
+/// more: so the holder's end of it is a plain store. One with a deadline takes a CAS, since a sweep may be faster.
+/// Release (store and CAS): pairs with the Acquire in the producers' `free_run` and `stand`.
 ///
 /// # Errors
 ///
 /// [`LeaseLost`].
 #[inline(always)]
-pub fn ack<M: Memory>(
-    memory: &M,
-    group: u8,
-    position: u64,
-    held: Lease,
-    alone: bool,
-) -> Result<(), LeaseLost> {
+pub fn ack<M: Memory>(memory: &M, group: u8, position: u64, held: Lease) -> Result<(), LeaseLost> {
     let place = Place::Lease(group, position);
-    if alone && held.state() == State::Leased {
+    if held.state() == State::Leased {
         memory.store(place, held.done().bits(), Release);
         return Ok(());
     }

@@ -114,6 +114,11 @@ impl Claim {
         Claim((self.lap().wrapping_add(1) as u64) << 32 | (skips as u64) << 12 | self.owner().0 as u64)
     }
 
+    /// Whether the last decided lap is this one, and it was really claimed.
+    pub const fn is_taken_in(self, lap: u32) -> bool {
+        self.0 & !0xfff == (lap as u64) << 32
+    }
+
     /// The lap of the last real claim, unless the count is at `most`.
     pub const fn real_lap(self, most: u32) -> Option<u32> {
         if self.skips() >= most { None } else { Some(self.lap().wrapping_sub(self.skips())) }
@@ -227,8 +232,19 @@ pub const FAILURES_MAX: u16 = (1 << 9) - 1;
 /// `turn` goes up by one or two with each lease of the slot and never goes back, so the word that a lease
 /// returned does not come again for 128 leases of the slot to the same owner: a settle against it cannot hit
 /// a later one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Lease(u64);
+
+/// What the leases of a consumer have in common: its index, and whether they have a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Holder(u64);
+
+impl Holder {
+    /// Leases of this owner.
+    pub const fn new(timed: bool, owner: Owner) -> Holder {
+        Holder(Lease::new(0, if timed { 2 } else { 1 }, 0, owner.0, 0).0)
+    }
+}
 
 impl Lease {
     const fn new(lap: u32, state: u64, failures: u16, owner: u16, turn: u8) -> Lease {
@@ -295,25 +311,24 @@ impl Lease {
         self.0 as u8
     }
 
+    /// Whether the message of this lap is settled.
+    pub const fn is_done_with(self, lap: u32) -> bool {
+        self.0 & !0xff == (lap as u64) << 32
+    }
+
     /// Whether somebody holds it.
     pub const fn is_held(self) -> bool {
         matches!(self.state(), State::Leased | State::Timed | State::Committing)
     }
 
     /// A first lease for the message of `lap`.
-    pub const fn fresh(self, lap: u32, timed: bool, owner: Owner) -> Lease {
-        Lease::new(lap, if timed { 2 } else { 1 }, 0, owner.0, self.turn().wrapping_add(1))
+    pub const fn fresh(self, lap: u32, holder: Holder) -> Lease {
+        Lease((lap as u64) << 32 | holder.0 | self.turn().wrapping_add(1) as u64)
     }
 
     /// Another lease for the same message.
-    pub const fn again(self, timed: bool, owner: Owner) -> Lease {
-        Lease::new(
-            self.lap(),
-            if timed { 2 } else { 1 },
-            self.failures(),
-            owner.0,
-            self.turn().wrapping_add(1),
-        )
+    pub const fn again(self, holder: Holder) -> Lease {
+        Lease(self.fresh(self.lap(), holder).0 | (self.failures() as u64) << 20)
     }
 
     /// The same lease with a turn that the due word does not speak of, should that be left over from the last

@@ -356,7 +356,7 @@ impl Local {
             Settle::Reject => Some(settle::Return::Dead { now_ms: self.now, failures, reason: 1 }),
         };
         let result = match to {
-            None => settle::ack(memory, group, position, lease, role.exclusive && !role.timed),
+            None => settle::ack(memory, group, position, lease),
             Some(to) => settle::give_back(memory, group, position, lease, to),
         };
         let event = match (result, to) {

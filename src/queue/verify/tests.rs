@@ -9,7 +9,7 @@ use super::*;
 use crate::layout::header::at;
 use crate::layout::queue::group;
 use crate::memory::Place;
-use crate::ring::{Due, LEN_MAX, Lease, Seq};
+use crate::ring::{Due, Holder, LEN_MAX, Lease, Seq};
 use crate::{GroupOptions, Message, Store};
 
 /// Positions in the queue of these tests, by the state of their message in the group `default`.
@@ -192,7 +192,7 @@ fn faults_in_leases_are_found() {
         plant(queue, lease(DONE), |bits| bits | 6 << 29, &at(299));
         plant(queue, lease(DONE), |bits| bits | 7 << 29, &at(299));
         // Slot 50 was claimed again since the lap in which this says it is held.
-        let again = Lease::unborn(1).fresh(1, false, queue.store.me);
+        let again = Lease::unborn(1).fresh(1, Holder::new(false, queue.store.me));
         plant(queue, lease(50), |_| again.bits(), &at(50));
         for (position, slot) in [(LEASED, 301), (TIMED, 302)] {
             plant(queue, lease(position), lap(1), &at(slot));
