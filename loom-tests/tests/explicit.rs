@@ -63,6 +63,23 @@ fn exclusive() {
     holds_in_full(&config.with(publishes).with(receives).with_recovery(2, 2));
 }
 
+/// Rings in which a run of free slots is longer than one: what was found with it is not looked at again.
+#[test]
+fn runs_of_free_slots() {
+    let ring = |name| Config { slots: 4, ..Config::new(name) };
+    let publishes = |messages| Producer { exclusive: true, ..producer(messages) };
+    let config = ring("exclusive 1 x 1, 4 slots, 6 messages");
+    holds(&config.with(publishes(6)).with(Consumer::exclusive(0)));
+    let config = ring("exclusive 1 x 1, 4 slots, 5 messages, crash and restart of each");
+    holds(&config.with(publishes(5)).with(Consumer::exclusive(0)).with_recovery(1, 1));
+    let config = ring("1 x 1, 4 slots, 5 messages, crash");
+    holds(&config.with(producer(5)).with(relaxed()).with_recovery(1, 0));
+    let config = ring("2 x 1, 4 slots, 1 and 2 messages");
+    holds(&config.with(producer(1)).with(producer(2)).with(relaxed()));
+    let config = ring("2 x 1, 4 slots, 2 and 3 messages");
+    holds_in_full(&config.with(producer(2)).with(producer(3)).with(relaxed()));
+}
+
 #[test]
 fn one_to_two() {
     holds(&Config::new("1 x 2, 2 messages").with(producer(2)).with(relaxed()).with(relaxed()));
