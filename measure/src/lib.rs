@@ -26,5 +26,8 @@ pub use latency::Latency;
 pub use machine::{Machine, cpus, pin};
 pub use process::{Child, join_all, spawn};
 pub use runs::{Runs, Spread};
-pub use tally::{END, Faults, Tally, check, check_pages, fill, fill_pages, id, number_of, producer_of};
+pub use tally::{
+    END, Faults, Tally, check, check_ends, check_pages, fill, fill_ends, fill_pages, id, number_of,
+    producer_of,
+};
 pub use words::Words;

@@ -66,21 +66,43 @@ pub fn check(payload: &[u8]) -> Option<u64> {
 #[inline]
 pub fn fill_pages(payload: &mut [u8], id: u64) {
     for page in payload.chunks_mut(PAGE) {
-        let len = page.len().min(8);
-        page[..len].copy_from_slice(&id.to_ne_bytes()[..len]);
+        if let Some(first) = page.first_chunk_mut::<8>() {
+            *first = id.to_ne_bytes();
+        }
     }
     if let Some(last) = payload.last_chunk_mut::<8>() {
         *last = id.to_ne_bytes();
     }
 }
 
-/// As [`check`], for what [`fill_pages`] wrote. The length must be a multiple of 8, else this is `None`.
+/// As [`check`], for what [`fill_pages`] wrote.
 #[inline]
 pub fn check_pages(payload: &[u8]) -> Option<u64> {
-    let id = u64::from_ne_bytes(*payload.last_chunk::<8>()?);
-    let firsts = payload.chunks(PAGE).map(|page| page.first_chunk::<8>());
-    let whole = firsts.fold(true, |whole, first| whole & (first == Some(&id.to_ne_bytes())));
-    whole.then_some(id)
+    let last = payload.last_chunk::<8>()?;
+    // The last word overlaps the first one of a last page that is as short as that.
+    let firsts = payload.chunks(PAGE).filter(|page| page.len() == 8 || page.len() >= 16);
+    let whole = firsts.fold(true, |whole, page| whole & (page.first_chunk::<8>() == Some(last)));
+    whole.then_some(u64::from_ne_bytes(*last))
+}
+
+/// As [`fill`], but writes only the first word and the last one: for when what does not depend on the length
+/// is to be measured.
+#[inline]
+pub fn fill_ends(payload: &mut [u8], id: u64) {
+    if let Some(first) = payload.first_chunk_mut::<8>() {
+        *first = id.to_ne_bytes();
+    }
+    if let Some(last) = payload.last_chunk_mut::<8>() {
+        *last = id.to_ne_bytes();
+    }
+}
+
+/// As [`check`], for what [`fill_ends`] wrote. Of less than two words, only the last one is looked at: it
+/// overlaps the first.
+#[inline]
+pub fn check_ends(payload: &[u8]) -> Option<u64> {
+    let (first, last) = (payload.first_chunk::<8>()?, payload.last_chunk::<8>()?);
+    (first == last || payload.len() < 16).then_some(u64::from_ne_bytes(*last))
 }
 
 /// What was seen, or published, of each producer.
@@ -319,16 +341,19 @@ mod tests {
             }
         }
         assert_eq!(check(&[0; 7]), None);
-        for len in [8, 16, 4096, 4104, 1 << 16] {
+        assert_eq!((check_pages(&[0; 7]), check_ends(&[0; 7])), (None, None));
+        for len in [8, 9, 16, 17, 4096, 4104, 4106, 8195, 1 << 16] {
             let mut payload = vec![0xaa; len];
             fill_pages(&mut payload, id(5, 77));
             assert_eq!(check_pages(&payload), Some(id(5, 77)), "{len}");
-            if len > 8 {
+            payload.fill(0xaa);
+            fill_ends(&mut payload, id(5, 77));
+            assert_eq!(check_ends(&payload), Some(id(5, 77)), "{len}");
+            if len >= 16 {
                 payload[len - 1] ^= 1;
-                assert_eq!(check_pages(&payload), None, "{len}");
+                assert_eq!((check_pages(&payload), check_ends(&payload)), (None, None), "{len}");
             }
         }
-        assert_eq!(check_pages(&[0; 7]), None);
     }
 
     #[test]
