@@ -1,5 +1,7 @@
 //! What can be asked of the command. The help that users read is in the doc comments here.
 
+pub(crate) mod bench;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::ops::RangeInclusive;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::bench::BenchArgs;
 use crate::exit::{CODES, Code, note};
 use crate::units;
 
@@ -63,6 +66,8 @@ pub(crate) enum Command {
         /// The queue; all of the store's without it.
         queue: Option<String>,
     },
+    /// Measure: latency, throughput, and what the machine can do at best.
+    Bench(BenchArgs),
     /// A worker of the demo.
     #[command(hide = true)]
     DemoWorker(DemoPartArgs),

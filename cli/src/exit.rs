@@ -17,7 +17,7 @@ Exit codes:
   2    wrong usage: an option, a value or a name that cannot be
   3    no such store, queue or group
   4    the queue is full
-  5    verify found violations, or demo lost messages
+  5    verify found violations, or demo or bench lost messages
   6    in use: a role is taken, or a queue or group has users
   7    damaged, foreign, or of another format version
   8    no permission, or unsafe to open

@@ -3,9 +3,11 @@
 //! The first signal asks the loops to take nothing more. Commands started by `consume --exec` run in
 //! process groups of their own, so that they are not interrupted by it; the second signal passes
 //! SIGTERM on to them. With none running, or at the third, the signal does what it does by default.
+//!
+//! A command that forks must not have a second thread: it asks an [`Interrupt`] now and then instead.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -87,5 +89,41 @@ impl Stop {
     fn running(&self) -> MutexGuard<'_, HashSet<Pid>> {
         // A set of numbers is whole whoever panicked while holding it.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether this process was asked to stop, known without a thread that listens.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    /// The signal; 0 for none.
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Starts to note SIGINT and SIGTERM, which do nothing else from now on.
+    pub(crate) fn listen() -> Result<Interrupt, Failure> {
+        let signal = Arc::new(AtomicUsize::new(0));
+        for number in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)
+                .map_err(|e| Failure::io("waiting for signals", &e))?;
+        }
+        Ok(Interrupt { signal })
+    }
+
+    /// An error if it was asked to stop.
+    pub(crate) fn check(&self) -> ringway_measure::Result<()> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(ringway_measure::Error::new("asked to stop")),
+        }
+    }
+
+    /// How the command ends: the outcome, unless it was asked to stop meanwhile.
+    pub(crate) fn outcome(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        match self.signal.load(Ordering::Relaxed) as i32 {
+            SIGINT => Err(Failure::Interrupted),
+            SIGTERM => Ok(()),
+            _ => outcome,
+        }
     }
 }

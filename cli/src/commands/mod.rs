@@ -1,5 +1,6 @@
 //! The subcommands, one module each.
 
+mod bench;
 mod consume;
 mod create;
 mod dead;
@@ -77,6 +78,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dead(command) => dead::run(&context, &command),
         Command::Repair => repair::run(&context),
         Command::Verify { queue } => verify::run(&context, queue.as_deref()),
+        Command::Bench(args) => bench::run(&context, &args),
         Command::DemoWorker(args) => demo::worker(&context, &args),
         Command::DemoService(args) => demo::service(&context, &args),
     }
