@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::hint;
 use std::ops::{Deref, DerefMut};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::mapped::Span;
@@ -369,6 +370,10 @@ impl Producer {
                 Wait::Adaptive => round >= u64::from(ROUNDS),
                 Wait::Park => true,
             };
+            if !sleeps && self.wait == Wait::Adaptive && round > 0 {
+                // Where there are more processes than processors, it may keep out the consumer it waits for.
+                thread::yield_now();
+            }
             let found = if sleeps { queue.sleep_for_room(left, try_claim) } else { self.look_for_room() };
             if let Some(position) = found.or_else(try_claim) {
                 return Ok(position);

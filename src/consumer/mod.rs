@@ -11,6 +11,7 @@ mod rounds;
 mod spares;
 
 use std::cell::Cell;
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub use self::builder::ConsumerBuilder;
@@ -28,6 +29,10 @@ const GLANCES: u32 = 32;
 
 /// Looks before an adaptive consumer sleeps: some 20 us.
 const LOOKS: u32 = 64;
+
+/// Looks before an adaptive consumer lets others run in between: where there are more processes than processors, it
+/// may keep out the one it waits for.
+const SPINS: u32 = 4;
 
 /// The first look of a wait that reads the claim word of an empty slot too, which takes its line from the producers:
 /// after more than a message's round trip, so that whoever answers at once is not slowed down.
@@ -272,8 +277,12 @@ impl Consumer {
                 Wait::Adaptive => look >= LOOKS,
                 Wait::Park => true,
             };
-            if sleeps && let Some(delivery) = self.sleep(left)? {
-                return Ok(Some(delivery));
+            if sleeps {
+                if let Some(delivery) = self.sleep(left)? {
+                    return Ok(Some(delivery));
+                }
+            } else if self.wait == Wait::Adaptive && look >= SPINS {
+                thread::yield_now();
             }
         }
         Ok(None)
