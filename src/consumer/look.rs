@@ -3,7 +3,7 @@
 use std::hint;
 use std::sync::atomic::Ordering::Acquire;
 
-use super::{Consumer, GLANCES, WRITING_PATIENCE};
+use super::{Consumer, WRITING_PATIENCE};
 use crate::delivery::policy::REASON_CORRUPT;
 use crate::delivery::{Body, Held};
 use crate::layout::queue::group;
@@ -46,9 +46,9 @@ impl Consumer {
     ///
     /// With all of the glance in the loop, a message that arrives finds its lease on the way already. A tighter loop
     /// was slower: it takes the line from the producer in the middle of its writes.
-    pub(super) fn glance_about(&self) -> Option<Leased> {
+    pub(super) fn glance_about(&self, glances: u32) -> Option<Leased> {
         let view = self.view();
-        for _ in 0..GLANCES {
+        for _ in 0..glances {
             match self.glance(&view) {
                 Ready::Message(leased) => return Some(leased),
                 Ready::NotYet => hint::spin_loop(),

@@ -20,6 +20,7 @@ use self::rounds::Rounds;
 use self::spares::Spares;
 use crate::delivery::policy::FailurePolicy;
 use crate::queue::attach::Attached;
+use crate::queue::bells::{NAP, NAP_ALONE};
 use crate::ring::{Attention, Leased, Ready, Subscriber};
 use crate::sys::clock;
 use crate::{Delivery, ReceiveError, Received, Wait};
@@ -253,9 +254,11 @@ impl Consumer {
 
     fn receive_until(&self, deadline: Option<Instant>) -> Result<Option<Delivery<'_>>, ReceiveError> {
         let mut next_thorough = FIRST_THOROUGH;
+        let mut slept = false;
         for look in 1_u32.. {
-            if self.wait != Wait::Park
-                && let Some(leased) = self.glance_about()
+            // Who was woken looks for the message before looking around.
+            let glances = if self.wait == Wait::Park { 1 } else { GLANCES };
+            if let Some(leased) = self.glance_about(glances)
                 && let Some(delivery) = self.hand_over(leased)?
             {
                 return Ok(Some(delivery));
@@ -278,9 +281,11 @@ impl Consumer {
                 Wait::Park => true,
             };
             if sleeps {
-                if let Some(delivery) = self.sleep(left)? {
+                let nap = self.nap(slept);
+                if let Some(delivery) = self.sleep(left.min(nap))? {
                     return Ok(Some(delivery));
                 }
+                slept = true;
             } else if self.wait == Wait::Adaptive && look >= SPINS {
                 thread::yield_now();
             }
@@ -288,10 +293,21 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Sleeps until there may be something, at most `longest`.
+    /// How long to sleep at most: whoever swept last is the one to do it again. `slept`: nothing came during the last
+    /// nap, so it is worth while to find out whether there is anything to be swept for.
+    fn nap(&self, slept: bool) -> Duration {
+        if slept && self.in_flight.get() == 0 && self.attached.is_only_consumer() {
+            NAP_ALONE
+        } else if self.rounds.swept.get() {
+            SWEEPER_NAP
+        } else {
+            NAP
+        }
+    }
+
+    /// Sleeps until there may be something, at most this long.
     #[cold]
-    fn sleep(&self, longest: Duration) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        let mut nap = if self.rounds.swept.get() { longest.min(SWEEPER_NAP) } else { longest };
+    fn sleep(&self, mut nap: Duration) -> Result<Option<Delivery<'_>>, ReceiveError> {
         // A look before, to know until when there is nothing.
         match self.look(true)? {
             Look::Message(leased) => return self.hand_over(leased),

@@ -133,6 +133,10 @@ impl Attached {
             by: format!("{} has a {} here", store.describe(in_the_way), role.name()),
         })?;
         store.attached.fetch_add(1, Relaxed);
+        if let Role::Consumer { .. } = role {
+            // Who slept long, because there was nobody to look after, has someone now.
+            queue.ring_everyone();
+        }
         Ok(Attached {
             guard: store.guard.clone(),
             store: store.clone(),
@@ -152,6 +156,12 @@ impl Attached {
     /// Keeps the record when the handle goes, because something of it is left in the ledgers.
     pub(crate) fn leave_for_recovery(&self) {
         self.leave.set(true);
+    }
+
+    /// Whether no other consumer is attached to the queue, dead or alive.
+    pub(crate) fn is_only_consumer(&self) -> bool {
+        let consumes = |role| matches!(role, Role::Consumer { .. });
+        self.queue.attachments().all(|(index, who)| index == self.index || !consumes(who.role))
     }
 
     /// Tells people how many deliveries are in flight.

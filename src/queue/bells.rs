@@ -25,6 +25,9 @@ use crate::sys::{futex, membarrier};
 /// The longest sleep without a look around: bounds how late a death among the wakers is noticed.
 pub(crate) const NAP: Duration = Duration::from_millis(20);
 
+/// The same for a consumer that has nobody's work to look after.
+pub(crate) const NAP_ALONE: Duration = Duration::from_millis(100);
+
 /// The longest sleep where `membarrier` is missing.
 const NAP_UNFENCED: Duration = Duration::from_millis(1);
 
@@ -94,22 +97,21 @@ impl QueueCore {
         self.ring_space(u32::MAX);
     }
 
-    /// Sleeps until the group's bell is rung, at most `longest` and never longer than a nap. `look` is asked
-    /// once more before.
+    /// Sleeps until the group's bell is rung, at most `nap`. `look` is asked once more before.
     pub(crate) fn sleep_for_messages<T>(
         &self,
         group: u8,
-        longest: Duration,
+        nap: Duration,
         look: impl FnOnce() -> Option<T>,
     ) -> Option<T> {
         let words = self.mapped.words();
         let bell = &self.mapped.group(group).bell;
         let heard = bell.load(Acquire);
         words.sleepers.fetch_or(1 << (group & 63), AcqRel);
-        let nap = barrier();
+        let longest = barrier();
         let found = look();
         if found.is_none() {
-            futex::wait(bell, heard, Some(longest.min(nap)));
+            futex::wait(bell, heard, Some(nap.min(longest)));
         }
         found
     }
@@ -119,10 +121,10 @@ impl QueueCore {
         let words = self.mapped.words();
         let heard = words.space_bell.load(Acquire);
         words.space_wanted.store(1, SeqCst);
-        let nap = barrier();
+        let nap = longest.min(NAP).min(barrier());
         let found = look();
         if found.is_none() {
-            futex::wait(&words.space_bell, heard, Some(longest.min(nap)));
+            futex::wait(&words.space_bell, heard, Some(nap));
         }
         found
     }
@@ -131,5 +133,5 @@ impl QueueCore {
 /// The sleeper's half of the barrier; how long it may sleep.
 fn barrier() -> Duration {
     fence(SeqCst);
-    if membarrier::global() { NAP } else { NAP_UNFENCED }
+    if membarrier::global() { Duration::MAX } else { NAP_UNFENCED }
 }
