@@ -57,7 +57,7 @@ pub(crate) enum BenchCommand {
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct AllArgs {
-    /// Messages of each run, in place of as many as the case needs.
+    /// At most this many messages a run, warm-up aside.
     #[arg(long, value_name = "N", value_parser = messages())]
     pub(crate) messages: Option<u64>,
 }
@@ -86,7 +86,7 @@ pub(crate) struct QueueArgs {
     /// What of a payload is written before it is published, and read after it was received.
     #[arg(long, value_enum, default_value_t = TouchArg::All)]
     pub(crate) touch: TouchArg,
-    /// Messages of a run that are measured, after a tenth and at least a full queue of others.
+    /// Messages of a run, after a warm-up; a sweep takes fewer if they are long.
     #[arg(long, value_name = "N", value_parser = messages())]
     pub(crate) messages: Option<u64>,
 }

@@ -103,7 +103,7 @@ pub(super) struct Case {
 }
 
 /// A case in the making.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Plan<'a> {
     pub(super) what: What,
     pub(super) queue: &'a QueueArgs,
@@ -117,6 +117,8 @@ pub(super) struct Plan<'a> {
     /// In place of what is usual for this payload.
     pub(super) amount: Option<Amount>,
     pub(super) rate: Option<f64>,
+    /// One of a set of payloads: the messages asked for are the most, not what long ones take as well.
+    pub(super) in_set: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -134,6 +136,7 @@ impl<'a> Plan<'a> {
             batch: 1,
             amount: None,
             rate: None,
+            in_set: false,
         }
     }
 
@@ -222,15 +225,28 @@ impl<'a> Plan<'a> {
 
     /// What was asked for, else as much as makes a run of some tenths of a second.
     fn amount(&self) -> Amount {
-        let asked = self.queue.messages.map(Amount::Messages);
         let usual = match self.what {
             // With a rate, some seconds.
-            What::RoundTrip | What::OneWay => self.rate.map_or(100_000, |rate| (rate * 5.0) as u64),
-            What::Throughput | What::Idle => (4_u64 << 30) / u64::from(self.payload),
+            What::RoundTrip | What::OneWay => {
+                self.rate.map_or(100_000, |rate| (rate * 5.0) as u64).clamp(100, 100_000)
+            }
+            What::Throughput | What::Idle => (4_u64 << 30).div_ceil(self.moved()).clamp(1_000, 4_000_000),
         };
-        let bounds = if self.what == What::Throughput { 1_000..=4_000_000 } else { 100..=100_000 };
-        let usual = usual.clamp(*bounds.start(), *bounds.end());
-        self.amount.or(asked).unwrap_or(Amount::Messages(usual))
+        let messages = match self.queue.messages {
+            Some(asked) if self.in_set => asked.min(usual),
+            asked => asked.unwrap_or(usual),
+        };
+        self.amount.unwrap_or(Amount::Messages(messages))
+    }
+
+    /// Bytes of a message that are written.
+    fn moved(&self) -> u64 {
+        match self.queue.touch {
+            TouchArg::All => self.payload.into(),
+            _ if !self.queue.zero_copy => self.payload.into(),
+            TouchArg::Pages => u64::from(self.payload / 64).max(64),
+            TouchArg::Ends => 64,
+        }
     }
 }
 

@@ -83,7 +83,8 @@ pub(super) struct Memcpy {
 impl Gauges {
     /// Those that these cases are put in relation to.
     pub(super) fn of(cases: &[Case]) -> Gauges {
-        let long = cases.iter().filter(|case| case.what == What::Throughput && case.payload >= LONG);
+        let copied = |case: &&Case| case.what == What::Throughput && !case.zero_copy;
+        let long = cases.iter().filter(copied).filter(|case| case.payload >= LONG);
         let mut memcpy: Vec<_> = long.map(|case| (case.payload, OUT_OF_CACHE)).collect();
         memcpy.sort_unstable();
         memcpy.dedup();

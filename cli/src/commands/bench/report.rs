@@ -101,16 +101,14 @@ impl Report {
 
 /// Where the processes ran, in words.
 fn pinning(outcomes: &[Outcome], processors: usize) -> String {
-    let pinned = outcomes.iter().filter(|outcome| !outcome.case.cpus.is_empty()).count();
-    match outcomes.len() - pinned {
-        0 => "each process on a processor of its own".to_owned(),
-        unpinned if pinned == 0 => {
-            format!("none in {unpinned} cases: more processes than the {processors} processors")
-        }
-        unpinned => format!(
-            "each process on a processor of its own, but for {unpinned} cases of more processes than the {processors} processors"
-        ),
+    let unpinned = outcomes.iter().filter(|outcome| outcome.case.cpus.is_empty()).count();
+    if unpinned == 0 {
+        return "pinned".to_owned();
     }
+    format!(
+        "pinned, but for {unpinned} of {} cases: they have more than {processors} processes",
+        outcomes.len()
+    )
 }
 
 impl Entry {

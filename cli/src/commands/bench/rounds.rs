@@ -57,7 +57,8 @@ impl Outcome {
         if let Some(per_second) = run.per_second {
             self.per_second.add(per_second);
             self.to_limit.add(1e9 / per_second / gauge.two_lines_ns);
-            if let Some(memcpy) = gauge.memcpy(self.case.payload) {
+            // What is not copied is in no relation to it.
+            if let Some(memcpy) = gauge.memcpy(self.case.payload).filter(|_| !self.case.zero_copy) {
                 self.to_memcpy.add(per_second * self.case.payload as f64 / memcpy);
             }
         }

@@ -82,7 +82,8 @@ fn all(args: &AllArgs) -> Result<Vec<Case>, Failure> {
         plans.push(Plan { payload, ..Plan::new(What::Throughput, &long, Role::Exclusive) });
         plans.push(Plan { payload, ..Plan::new(What::Throughput, &in_place, Role::Exclusive) });
     }
-    let mut cases = plans.into_iter().map(Plan::case).collect::<Result<Vec<_>, _>>()?;
+    let cases = plans.into_iter().map(|plan| Plan { in_set: true, ..plan }.case());
+    let mut cases = cases.collect::<Result<Vec<_>, _>>()?;
     cases.extend(idle(&IdleArgs::default()));
     Ok(cases)
 }
@@ -162,7 +163,7 @@ fn idle(args: &IdleArgs) -> Vec<Case> {
 
 fn sweep(args: &SweepArgs) -> Result<(Vec<Case>, Vec<Stretch>), Failure> {
     let wanted = |axis| args.over.is_none_or(|over| over == axis);
-    let plan = |role| Plan::new(What::Throughput, &args.queue, role);
+    let plan = |role| Plan { in_set: true, ..Plan::new(What::Throughput, &args.queue, role) };
     let (mut cases, mut axes) = (Vec::new(), Vec::new());
     let mut add = |axis, plans: Vec<Plan<'_>>| {
         let from = cases.len();
@@ -179,12 +180,13 @@ fn sweep(args: &SweepArgs) -> Result<(Vec<Case>, Vec<Stretch>), Failure> {
         add(Axis::Payload, roles.iter().flat_map(each).collect())?;
     }
     if wanted(SweepArg::Processes) && roles.contains(&Role::Shared) {
+        // All in the same way, though the first could spin.
+        let queue = QueueArgs { wait: args.queue.wait.or(Some(WaitArg::Adaptive)), ..args.queue };
+        let shared = Plan { queue: &queue, ..plan(Role::Shared) };
         let counts = [1, 2, 4, 8];
-        let shared = || plan(Role::Shared);
-        add(Axis::Producers, counts.map(|producers| Plan { producers, ..shared() }).into())?;
-        add(Axis::Consumers, counts.map(|consumers| Plan { consumers, ..shared() }).into())?;
-        let both = counts.map(|count| Plan { producers: count, consumers: count, ..shared() });
-        add(Axis::Both, both.into())?;
+        add(Axis::Producers, counts.map(|producers| Plan { producers, ..shared }).into())?;
+        add(Axis::Consumers, counts.map(|consumers| Plan { consumers, ..shared }).into())?;
+        add(Axis::Both, counts.map(|count| Plan { producers: count, consumers: count, ..shared }).into())?;
     }
     if wanted(SweepArg::Capacity) {
         let each = |&role: &Role| {

@@ -52,17 +52,15 @@ pub(super) fn title(report: &Report) -> [String; 2] {
             machine.shm
         ),
         format!(
-            "ringway {}, commit {}, {} runs, seed {}",
-            report.version, report.commit, report.runs, report.seed
+            "ringway {}, commit {}, {} runs, seed {}; {}",
+            report.version, report.commit, report.runs, report.seed, report.pinning
         ),
     ]
 }
 
 fn head(report: &Report) -> String {
     let [machine, build] = title(report);
-    let pinned =
-        if report.results.is_empty() { String::new() } else { format!("pinned: {}\n", report.pinning) };
-    format!("{machine}\n{build}\n{pinned}\n")
+    format!("{machine}\n{build}\n\n")
 }
 
 fn limits(limits: &Limits) -> String {
@@ -140,11 +138,14 @@ fn throughput(entries: &[&Entry]) -> String {
     let rows = entries.iter().map(|entry| {
         let groups = if entry.groups > 1 { format!(", {} groups", entry.groups) } else { String::new() };
         let per_second = entry.msgs_per_s.map(|spread| spread.median);
-        let bytes = per_second.map(|rate| rate * entry.payload as f64 / 1e9);
+        // What stays in place does not flow.
+        let bytes = per_second.filter(|_| !entry.zero_copy).map(|rate| rate * entry.payload as f64 / 1e9);
         let mut row = vec![format!("{}p{}c{groups}", entry.producers, entry.consumers)];
         row.extend([entry.role.name().into(), size(entry), entry.batch.to_string()]);
         row.extend([entry.capacity.to_string(), entry.wait.to_string()]);
-        row.extend([number(per_second.map(|rate| rate / 1e6), 2), range(entry.msgs_per_s.as_ref(), 1e6, 2)]);
+        let digits = per_second.map_or(0, |rate| digits(rate / 1e6));
+        row.extend([number(per_second.map(|rate| rate / 1e6), digits)]);
+        row.extend([range(entry.msgs_per_s.as_ref(), 1e6, digits)]);
         row.extend([number(bytes, 2), number(per_second.map(|rate| 1e9 / rate), 1)]);
         row.extend([number(entry.ratio_to_limit, 3), number(entry.ratio_to_memcpy, 2), wrong(entry)]);
         row
@@ -199,6 +200,11 @@ fn wrong(entry: &Entry) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     let wrong: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
     if wrong.is_empty() { "-".to_owned() } else { wrong.join(", ") }
+}
+
+/// Digits after the point that make three in all, for values that are not tiny.
+fn digits(value: f64) -> usize {
+    (2.0 - value.log10().floor()).clamp(0.0, 6.0) as usize
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {

@@ -23,7 +23,20 @@ pub(super) fn panels(report: &Report, outcomes: &[Outcome], axes: &[Stretch]) ->
         }
     }
     for (axis, range) in axes {
-        panels.push(throughput(*axis, &report.results[range.clone()]));
+        let curves = throughput(*axis, &report.results[range.clone()]);
+        let (heading, x_label, x) = labels(*axis);
+        // What differs in the number of processes is one panel.
+        match panels.last_mut().filter(|panel: &&mut Panel| panel.heading == heading) {
+            Some(panel) => panel.curves.extend(curves),
+            None => panels.push(Panel {
+                heading: heading.to_owned(),
+                x_label,
+                y_label: "messages per second",
+                x,
+                y: Scale::Rate,
+                curves,
+            }),
+        }
     }
     panels
 }
@@ -41,40 +54,45 @@ fn latencies(report: &Report, outcomes: &[Outcome], wanted: impl Fn(What) -> boo
         .collect()
 }
 
-fn throughput(axis: Axis, entries: &[Entry]) -> Panel {
-    let x_of = |entry: &Entry| match axis {
-        Axis::Payload => entry.payload as f64,
-        Axis::Producers | Axis::Both => entry.producers as f64,
-        Axis::Consumers => entry.consumers as f64,
-        Axis::Capacity => f64::from(entry.capacity),
-    };
+fn labels(axis: Axis) -> (&'static str, &'static str, Scale) {
+    match axis {
+        Axis::Payload => {
+            ("Throughput by payload: median, least and most of the runs", "payload, bytes", Scale::Bytes)
+        }
+        Axis::Producers | Axis::Consumers | Axis::Both => (
+            "Throughput by number of processes: median, least and most of the runs",
+            "producers or consumers",
+            Scale::Count,
+        ),
+        Axis::Capacity => (
+            "Throughput by capacity, 64-byte messages: median, least and most of the runs",
+            "slots of the queue",
+            Scale::Bytes,
+        ),
+    }
+}
+
+fn throughput(axis: Axis, entries: &[Entry]) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     for entry in entries {
         let Some(rate) = entry.msgs_per_s else { continue };
-        let name = format!("{}, {}", entry.role.name(), entry.wait);
+        let (x, shape) = match axis {
+            Axis::Payload => (entry.payload as f64, String::new()),
+            Axis::Capacity => (f64::from(entry.capacity), String::new()),
+            Axis::Producers => (entry.producers as f64, ", N producers, 1 consumer".to_owned()),
+            Axis::Consumers => (entry.consumers as f64, ", 1 producer, N consumers".to_owned()),
+            Axis::Both => (entry.producers as f64, ", N producers, N consumers".to_owned()),
+        };
+        let name = format!("{}{shape}, {}", entry.role.name(), entry.wait);
         let at = curves.iter().position(|curve| curve.name == name).unwrap_or_else(|| {
             curves.push(Curve { name, points: Vec::new(), spread: Vec::new() });
             curves.len() - 1
         });
-        curves[at].points.push((x_of(entry), rate.median));
-        curves[at].spread.push((x_of(entry), rate.min, rate.max));
+        curves[at].points.push((x, rate.median));
+        curves[at].spread.push((x, rate.min, rate.max));
     }
     for curve in &mut curves {
         curve.points.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
-    let (by, x_label, x) = match axis {
-        Axis::Payload => ("payload", "payload, bytes", Scale::Bytes),
-        Axis::Producers => ("number of producers, one consumer", "producers", Scale::Count),
-        Axis::Consumers => ("number of consumers, one producer", "consumers", Scale::Count),
-        Axis::Both => ("number of producers and consumers", "producers, and as many consumers", Scale::Count),
-        Axis::Capacity => ("capacity, 64-byte messages", "slots of the queue", Scale::Bytes),
-    };
-    Panel {
-        heading: format!("Throughput by {by}: median, least and most of the runs"),
-        x_label,
-        y_label: "messages per second",
-        x,
-        y: Scale::Rate,
-        curves,
-    }
+    curves
 }

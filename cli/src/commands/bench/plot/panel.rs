@@ -4,10 +4,12 @@
 
 use std::error::Error;
 
-use plotters::chart::{ChartBuilder, SeriesLabelPosition};
+use plotters::chart::{ChartBuilder, ChartContext, SeriesLabelPosition};
 use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
 use plotters::drawing::DrawingArea;
-use plotters::element::{Circle, PathElement};
+use plotters::element::{Circle, PathElement, Text};
 use plotters::prelude::{BLACK, Color, LineSeries, RGBColor, SVGBackend, WHITE};
 
 use super::{bold, text};
@@ -59,6 +61,7 @@ pub(super) struct Panel {
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 impl Panel {
     pub(super) fn draw(&self, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
@@ -86,6 +89,30 @@ impl Panel {
             .y_label_formatter(&|&at| y_scale.label(at))
             .draw()
             .map_err(|e| e.to_string())?;
+        if matches!(self.y, Scale::Time | Scale::Rate) {
+            between_powers(&mut chart, x, y)?;
+        }
+        self.draw_curves(&mut chart)?;
+        // Where the curves are not: latencies rise to the right, and above the throughput there is room.
+        let corner = if self.x == Scale::Nines {
+            SeriesLabelPosition::UpperLeft
+        } else {
+            SeriesLabelPosition::UpperRight
+        };
+        chart
+            .configure_series_labels()
+            .position(corner)
+            .margin(12)
+            .legend_area_size(30)
+            .label_font(text(13))
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.3))
+            .draw()
+            .map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    fn draw_curves<'a>(&'a self, chart: &mut Chart<'a, '_>) -> Result<(), Box<dyn Error>> {
         for (curve, colour) in self.curves.iter().zip(COLOURS.iter().cycle()) {
             let points = curve.points.iter().map(|&(x, y)| (self.x.place(x), self.y.place(y)));
             let points: Vec<_> = points.collect();
@@ -104,22 +131,6 @@ impl Panel {
             });
             chart.draw_series(bars).map_err(|e| e.to_string())?;
         }
-        // Where the curves are not: latencies rise to the right, throughput mostly falls.
-        let corner = if self.x == Scale::Nines {
-            SeriesLabelPosition::UpperLeft
-        } else {
-            SeriesLabelPosition::LowerLeft
-        };
-        chart
-            .configure_series_labels()
-            .position(corner)
-            .margin(12)
-            .legend_area_size(30)
-            .label_font(text(13))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()
-            .map_err(|e| e.to_string())?;
         Ok(())
     }
 
@@ -137,6 +148,21 @@ impl Panel {
     }
 }
 
+/// Lines between the powers of ten, as on logarithmic paper.
+fn between_powers(chart: &mut Chart<'_, '_>, x: (f64, f64), y: (f64, f64)) -> Result<(), Box<dyn Error>> {
+    let grey = BLACK.mix(0.5);
+    let small = text(10).color(&grey);
+    for power in y.0 as i32..y.1 as i32 {
+        let place = |digit: u8| f64::from(power) + f64::from(digit).log10();
+        let lines = (2..10)
+            .map(|digit| PathElement::new([(x.0, place(digit)), (x.1, place(digit))], BLACK.mix(0.06)));
+        chart.draw_series(lines).map_err(|e| e.to_string())?;
+        let digits = [2, 5].map(|digit| Text::new(digit.to_string(), (x.0, place(digit)), small.clone()));
+        chart.draw_series(digits).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
 fn around(scale: Scale, places: impl Iterator<Item = f64>) -> (f64, f64) {
     let (least, most) = places
         .filter(|place| place.is_finite())
@@ -148,7 +174,9 @@ fn around(scale: Scale, places: impl Iterator<Item = f64>) -> (f64, f64) {
     let (from, to) = match scale {
         Scale::Nines => (0.0, most.ceil()),
         Scale::Bytes | Scale::Count => (least - 0.5, most + 0.5),
-        Scale::Time | Scale::Rate => (least.floor(), most.ceil()),
+        Scale::Time => (least.floor(), most.ceil()),
+        // With room for the legend.
+        Scale::Rate => (least.floor(), (most + 0.4).ceil()),
     };
     (from, to.max(from + 1.0))
 }
