@@ -23,7 +23,8 @@ pub struct Beanstalk {
 
 impl Beanstalk {
     pub fn start(durability: Durability) -> Result<Beanstalk> {
-        let program = find("beanstalkd").context("beanstalkd is not installed (apt-get install beanstalkd)")?;
+        let program =
+            find("beanstalkd").context("beanstalkd is not installed (apt-get install beanstalkd)")?;
         let mut server = Server::new("beanstalkd", durability)?;
         let socket = server.path().join("socket");
         let mut args = vec!["-l".to_owned(), format!("unix:{}", server.text_path("socket")?)];

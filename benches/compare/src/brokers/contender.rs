@@ -147,8 +147,9 @@ fn do_all<B: Broker>(broker: &B, works: &[Work], plan: Plan) -> Vec<Result<Done>
         let queue = format!("queue{index}");
         match work.job {
             Job::Stream { batch } => stream(broker, &queue, work.payload, batch, plan).map(Done::Streamed),
-            Job::OneByOne { pace } => one_by_one(broker, &queue, work.payload, pace, plan)
-                .map(|timed| Done::Timed(Box::new(timed))),
+            Job::OneByOne { pace } => {
+                one_by_one(broker, &queue, work.payload, pace, plan).map(|timed| Done::Timed(Box::new(timed)))
+            }
         }
     };
     works.iter().enumerate().map(one).collect()

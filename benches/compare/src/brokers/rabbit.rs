@@ -67,10 +67,7 @@ impl Rabbit {
             ("RABBITMQ_MNESIA_BASE", server.text_path("data")?),
             ("RABBITMQ_LOG_BASE", server.text_path("logs")?),
             ("RABBITMQ_PID_FILE", server.text_path("pid")?),
-            (
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "-kernel inet_dist_use_interface {127,0,0,1}".to_owned(),
-            ),
+            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}".to_owned()),
         ];
         server.start(&program, [""; 0], &environment)?;
         let rabbit = Rabbit { port, durability, _server: server };
@@ -189,7 +186,7 @@ impl Sender for Publisher {
 pub struct Consumer {
     consumer: lapin::Consumer,
     _channel: Channel,
-    _connection: Connection,
+    connection: Connection,
     runtime: Runtime,
 }
 
@@ -216,6 +213,6 @@ impl Receiver for Consumer {
 
     fn finish(&mut self) -> Result<()> {
         // What was acknowledged is written when the connection is closed.
-        Ok(self.runtime.block_on(self._connection.close(0, "".into()))?)
+        Ok(self.runtime.block_on(self.connection.close(0, "".into()))?)
     }
 }

@@ -176,7 +176,13 @@ impl Receiver for Reader {
     fn take(&mut self, max: usize, mut see: impl FnMut(&[u8])) -> Result<usize> {
         let answers = self.acknowledge(true);
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(GROUP).arg("one").arg("COUNT").arg(max).arg("BLOCK").arg(TICK.as_millis() as u64);
+        read.arg("GROUP")
+            .arg(GROUP)
+            .arg("one")
+            .arg("COUNT")
+            .arg(max)
+            .arg("BLOCK")
+            .arg(TICK.as_millis() as u64);
         read.arg("STREAMS").arg(&self.queue).arg(">");
         read.write_packed_command(&mut self.commands);
         self.write(answers)?;
@@ -187,7 +193,9 @@ impl Receiver for Reader {
             let Ok([Value::BulkString(id), Value::Array(fields)]) = <[Value; 2]>::try_from(entry) else {
                 bail!("an entry without an identifier and fields")
             };
-            let [_, Value::BulkString(payload)] = fields.as_slice() else { bail!("an entry without a payload") };
+            let [_, Value::BulkString(payload)] = fields.as_slice() else {
+                bail!("an entry without a payload")
+            };
             see(payload);
             self.held.push(id);
         }

@@ -30,7 +30,8 @@ fn peers(rows: &[Row], what: What) -> Vec<(&str, usize)> {
 }
 
 fn find<'r>(rows: &'r [Row], peer: (&str, usize), what: What, payload: usize) -> Option<&'r Row> {
-    let is_it = |row: &&Row| (row.peer.as_str(), row.batch, row.what, row.payload) == (peer.0, peer.1, what, payload);
+    let is_it =
+        |row: &&Row| (row.peer.as_str(), row.batch, row.what, row.payload) == (peer.0, peer.1, what, payload);
     rows.iter().find(is_it)
 }
 

@@ -104,12 +104,41 @@ pub struct Timed {
 /// What a process has to say.
 #[derive(Debug, Serialize, Deserialize)]
 enum Part {
-    Produced { published: u64, publish: Option<Latency> },
-    Consumed { tally: Tally, msgs_per_s: f64, one_way: Option<Latency> },
+    Produced(Produced),
+    Consumed(Consumed),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Produced {
+    published: u64,
+    /// From before each publish until it was confirmed, one at a time.
+    publish: Latency,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Consumed {
+    tally: Tally,
+    /// Of a stream.
+    msgs_per_s: f64,
+    /// From before each publish until it was handed over, one at a time.
+    one_way: Latency,
+}
+
+impl Consumed {
+    /// What is wrong with it.
+    fn faults(&self, produced: &Produced) -> Faults {
+        self.tally.faults(&Tally::of_published(&[produced.published]))
+    }
 }
 
 /// Streams for some time.
-pub fn stream<B: Broker>(broker: &B, queue: &str, payload: usize, batch: usize, plan: Plan) -> Result<Streamed> {
+pub fn stream<B: Broker>(
+    broker: &B,
+    queue: &str,
+    payload: usize,
+    batch: usize,
+    plan: Plan,
+) -> Result<Streamed> {
     let gate = Gate::new(2).map_err(told)?;
     let (gate, time) = (&gate, plan.warm_up + plan.stream);
     let consumer = move || {
@@ -120,12 +149,18 @@ pub fn stream<B: Broker>(broker: &B, queue: &str, payload: usize, batch: usize, 
         let sender = broker.sender(queue, batch)?;
         produce_stream(sender, gate, payload, time)
     };
-    let (tally, msgs_per_s, _, published, _) = both(consumer, producer, time)?;
-    Ok(Streamed { msgs_per_s, faults: tally.faults(&Tally::of_published(&[published])) })
+    let (consumed, produced) = both(consumer, producer, time)?;
+    Ok(Streamed { msgs_per_s: consumed.msgs_per_s, faults: consumed.faults(&produced) })
 }
 
 /// Sends one message after the other.
-pub fn one_by_one<B: Broker>(broker: &B, queue: &str, payload: usize, pace: Pace, plan: Plan) -> Result<Timed> {
+pub fn one_by_one<B: Broker>(
+    broker: &B,
+    queue: &str,
+    payload: usize,
+    pace: Pace,
+    plan: Plan,
+) -> Result<Timed> {
     let gate = &Gate::new(2).map_err(told)?;
     let (here, there) = UnixStream::pair()?;
     here.set_read_timeout(Some(LIMIT))?;
@@ -138,29 +173,25 @@ pub fn one_by_one<B: Broker>(broker: &B, queue: &str, payload: usize, pace: Pace
         let sender = broker.sender(queue, 1)?;
         produce_singly(sender, gate, here, payload, pace, plan)
     };
-    let (tally, _, one_way, published, publish) = both(consumer, producer, plan.latency)?;
-    Ok(Timed {
-        one_way: one_way.context("the consumer timed nothing")?,
-        publish: publish.context("the producer timed nothing")?,
-        faults: tally.faults(&Tally::of_published(&[published])),
-    })
+    let (consumed, produced) = both(consumer, producer, plan.latency)?;
+    let faults = consumed.faults(&produced);
+    Ok(Timed { one_way: consumed.one_way, publish: produced.publish, faults })
 }
 
 /// Runs both ends.
 fn both(
-    consumer: impl FnOnce() -> Result<Part>,
-    producer: impl FnOnce() -> Result<Part>,
+    consumer: impl FnOnce() -> Result<Consumed>,
+    producer: impl FnOnce() -> Result<Produced>,
     time: Duration,
-) -> Result<(Tally, f64, Option<Latency>, u64, Option<Latency>)> {
+) -> Result<(Consumed, Produced)> {
     let tell = |error: anyhow::Error| ringway_measure::Error::new(format!("{error:#}"));
-    let consumer = spawn(|| consumer().map_err(|error| tell(error).about("consumer"))).map_err(told)?;
-    let producer = spawn(|| producer().map_err(|error| tell(error).about("producer"))).map_err(told)?;
+    let consumer = move || consumer().map(Part::Consumed).map_err(|error| tell(error).about("consumer"));
+    let producer = move || producer().map(Part::Produced).map_err(|error| tell(error).about("producer"));
+    let children = vec![spawn(consumer).map_err(told)?, spawn(producer).map_err(told)?];
     let go_on = || interrupt::check().map_err(tell);
-    let parts = join_all(vec![consumer, producer], time + LIMIT, go_on).map_err(told)?;
+    let parts = join_all(children, time + LIMIT, go_on).map_err(told)?;
     match <[Part; 2]>::try_from(parts) {
-        Ok([Part::Consumed { tally, msgs_per_s, one_way }, Part::Produced { published, publish }]) => {
-            Ok((tally, msgs_per_s, one_way, published, publish))
-        }
+        Ok([Part::Consumed(consumed), Part::Produced(produced)]) => Ok((consumed, produced)),
         _ => bail!("the ends reported something else than they did"),
     }
 }
@@ -169,7 +200,7 @@ fn told(error: ringway_measure::Error) -> anyhow::Error {
     anyhow!("{error}")
 }
 
-fn produce_stream(mut sender: impl Sender, gate: &Gate, payload: usize, time: Duration) -> Result<Part> {
+fn produce_stream(mut sender: impl Sender, gate: &Gate, payload: usize, time: Duration) -> Result<Produced> {
     let mut buffer = vec![0; payload];
     let mut published = 0;
     let end = gate.arrive() + time.as_nanos() as u64;
@@ -185,7 +216,7 @@ fn produce_stream(mut sender: impl Sender, gate: &Gate, payload: usize, time: Du
         }
     }
     say_end(sender, gate, buffer, published)?;
-    Ok(Part::Produced { published, publish: None })
+    Ok(Produced { published, publish: Latency::new() })
 }
 
 /// Tells the consumer how many there were, and that there are no more.
@@ -230,7 +261,12 @@ impl Seen {
     }
 }
 
-fn consume_stream(mut receiver: impl Receiver, gate: &Gate, batch: usize, warm_up: Duration) -> Result<Part> {
+fn consume_stream(
+    mut receiver: impl Receiver,
+    gate: &Gate,
+    batch: usize,
+    warm_up: Duration,
+) -> Result<Consumed> {
     let mut seen = Seen::new();
     let warm = gate.arrive() + warm_up.as_nanos() as u64;
     // When it began to count, and after how many messages: first with the first of all, then once it is warm.
@@ -257,7 +293,7 @@ fn consume_stream(mut receiver: impl Receiver, gate: &Gate, batch: usize, warm_u
     let (start, before) = from.context("nothing came")?;
     let seconds = (now_ns() - start) as f64 / 1e9;
     let msgs_per_s = (seen.count - before) as f64 / seconds;
-    Ok(Part::Consumed { tally: seen.tally, msgs_per_s, one_way: None })
+    Ok(Consumed { tally: seen.tally, msgs_per_s, one_way: Latency::new() })
 }
 
 fn produce_singly(
@@ -267,7 +303,7 @@ fn produce_singly(
     payload: usize,
     pace: Pace,
     plan: Plan,
-) -> Result<Part> {
+) -> Result<Produced> {
     let mut buffer = vec![0; payload];
     let mut publish = Latency::new();
     let mut published = 0;
@@ -296,7 +332,7 @@ fn produce_singly(
         }
     }
     say_end(sender, gate, buffer, published)?;
-    Ok(Part::Produced { published, publish: Some(publish) })
+    Ok(Produced { published, publish })
 }
 
 /// Watches until this many are acknowledged.
@@ -314,7 +350,7 @@ fn consume_singly(
     mut acknowledged: &UnixStream,
     pace: Pace,
     plan: Plan,
-) -> Result<Part> {
+) -> Result<Consumed> {
     let mut seen = Seen::new();
     let mut one_way = Latency::new();
     gate.arrive();
@@ -338,5 +374,5 @@ fn consume_singly(
         }
     }
     receiver.finish()?;
-    Ok(Part::Consumed { tally: seen.tally, msgs_per_s: 0.0, one_way: Some(one_way) })
+    Ok(Consumed { tally: seen.tally, msgs_per_s: 0.0, one_way })
 }
