@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::server::{Durability, Server, find};
-use super::{Broker, Receiver, Sender, TICK};
+use super::{Broker, Line, Receiver, Sender, TICK};
 
 /// A server, and the tube to use.
 #[derive(Debug)]
@@ -48,18 +48,18 @@ impl Broker for Beanstalk {
     type Sender = Putter;
     type Receiver = Reserver;
 
-    fn receiver(&self, queue: &str) -> Result<Reserver> {
+    fn receiver(&self, queue: Line<'_>) -> Result<Reserver> {
         let mut connection = Connection::open(&self.socket)?;
-        connection.send(format!("watch {queue}\r\nignore default\r\n").as_bytes())?;
+        connection.send(format!("watch {}\r\nignore default\r\n", queue.name).as_bytes())?;
         ensure!(connection.line()? == "WATCHING 2", "cannot watch the tube");
         ensure!(connection.line()? == "WATCHING 1", "cannot ignore the default tube");
         Ok(Reserver { connection, commands: Vec::new(), held: Vec::new() })
     }
 
-    fn sender(&self, queue: &str, window: usize) -> Result<Putter> {
+    fn sender(&self, queue: Line<'_>, window: usize) -> Result<Putter> {
         let mut connection = Connection::open(&self.socket)?;
-        connection.send(format!("use {queue}\r\n").as_bytes())?;
-        ensure!(connection.line()? == format!("USING {queue}"), "cannot use the tube");
+        connection.send(format!("use {}\r\n", queue.name).as_bytes())?;
+        ensure!(connection.line()? == format!("USING {}", queue.name), "cannot use the tube");
         Ok(Putter { connection, commands: Vec::new(), buffered: 0, in_flight: 0, half: window.div_ceil(2) })
     }
 }

@@ -10,7 +10,7 @@ use super::ringway::Ringway;
 use super::server::{Durability, find};
 use super::sqlite::Sqlite;
 use super::work::{Pace, Plan, Streamed, Timed, one_by_one, stream};
-use super::{Broker, interrupt};
+use super::{Broker, Line, interrupt};
 
 /// The payloads that brokers are measured with, if they are asked for.
 pub const PAYLOADS: [usize; 2] = [64, 1024];
@@ -144,11 +144,12 @@ impl Contender {
 fn do_all<B: Broker>(broker: &B, works: &[Work], plan: Plan) -> Vec<Result<Done>> {
     let one = |(index, work): (usize, &Work)| {
         interrupt::check()?;
-        let queue = format!("queue{index}");
+        let name = format!("queue{index}");
+        let queue = Line { name: &name, payload: work.payload };
         match work.job {
-            Job::Stream { batch } => stream(broker, &queue, work.payload, batch, plan).map(Done::Streamed),
+            Job::Stream { batch } => stream(broker, queue, batch, plan).map(Done::Streamed),
             Job::OneByOne { pace } => {
-                one_by_one(broker, &queue, work.payload, pace, plan).map(|timed| Done::Timed(Box::new(timed)))
+                one_by_one(broker, queue, pace, plan).map(|timed| Done::Timed(Box::new(timed)))
             }
         }
     };

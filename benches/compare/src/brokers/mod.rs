@@ -32,6 +32,13 @@ pub use self::tables::tables;
 /// The longest that a receiver waits for a message in one call.
 const TICK: Duration = Duration::from_secs(1);
 
+/// A queue by its name, and the length of the messages in it.
+#[derive(Debug, Clone, Copy)]
+struct Line<'n> {
+    name: &'n str,
+    payload: usize,
+}
+
 /// A broker that runs and can be connected to by any process.
 trait Broker {
     /// Its producers.
@@ -40,11 +47,11 @@ trait Broker {
     type Receiver: Receiver;
 
     /// Makes the queue, which there is not yet, and the only consumer of it.
-    fn receiver(&self, queue: &str) -> anyhow::Result<Self::Receiver>;
+    fn receiver(&self, queue: Line<'_>) -> anyhow::Result<Self::Receiver>;
 
     /// A producer with at most `window` messages that are not confirmed yet. The queue is there, or is made by
     /// its first user.
-    fn sender(&self, queue: &str, window: usize) -> anyhow::Result<Self::Sender>;
+    fn sender(&self, queue: Line<'_>, window: usize) -> anyhow::Result<Self::Sender>;
 }
 
 /// A producer.

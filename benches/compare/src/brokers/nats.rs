@@ -16,7 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Runtime;
 
 use super::server::{Durability, Server, find, free_port};
-use super::{Broker, Receiver, Sender, TICK, runtime};
+use super::{Broker, Line, Receiver, Sender, TICK, runtime};
 
 /// Messages that the server hands out ahead of their acknowledgement.
 const AHEAD: usize = 512;
@@ -61,7 +61,8 @@ impl Nats {
         nats.ready()
     }
 
-    /// Waits until JetStream answers. The attempt is a process of its own, since this one forks.
+    /// Waits until JetStream answers. In plain text: the client needs a runtime, which a process that forks
+    /// should not have.
     fn ready(mut self) -> Result<Nats> {
         let address = self.address.clone();
         self._server.wait_until(|| {
@@ -87,14 +88,14 @@ impl Broker for Nats {
     type Sender = Publisher;
     type Receiver = Puller;
 
-    fn receiver(&self, queue: &str) -> Result<Puller> {
+    fn receiver(&self, queue: Line<'_>) -> Result<Puller> {
         let runtime = runtime()?;
         let (client, messages) = runtime.block_on(async {
             let client = self.connect().await?;
             let memory = self.durability == Durability::Volatile;
             let stream = stream::Config {
-                name: queue.to_owned(),
-                subjects: vec![queue.to_owned()],
+                name: queue.name.to_owned(),
+                subjects: vec![queue.name.to_owned()],
                 retention: stream::RetentionPolicy::WorkQueue,
                 storage: if memory { stream::StorageType::Memory } else { stream::StorageType::File },
                 ..Default::default()
@@ -114,10 +115,11 @@ impl Broker for Nats {
         Ok(Puller { runtime, client, messages })
     }
 
-    fn sender(&self, queue: &str, window: usize) -> Result<Publisher> {
+    fn sender(&self, queue: Line<'_>, window: usize) -> Result<Publisher> {
         let runtime = runtime()?;
-        let context = jetstream::new(runtime.block_on(self.connect())?);
-        Ok(Publisher { runtime, context, subject: queue.to_owned(), in_flight: VecDeque::new(), window })
+        // It starts a task of its own, so it needs the runtime around it.
+        let context = runtime.block_on(async { anyhow::Ok(jetstream::new(self.connect().await?)) })?;
+        Ok(Publisher { runtime, context, subject: queue.name.to_owned(), in_flight: VecDeque::new(), window })
     }
 }
 

@@ -18,7 +18,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Publishe
 use tokio::runtime::Runtime;
 
 use super::server::{Durability, Server, find, free_port};
-use super::{Broker, Receiver, Sender, TICK, runtime};
+use super::{Broker, Line, Receiver, Sender, TICK, runtime};
 
 /// Messages that the server hands out ahead of their acknowledgement.
 const AHEAD: u16 = 512;
@@ -102,7 +102,7 @@ impl Broker for Rabbit {
     type Sender = Publisher;
     type Receiver = Consumer;
 
-    fn receiver(&self, queue: &str) -> Result<Consumer> {
+    fn receiver(&self, queue: Line<'_>) -> Result<Consumer> {
         let runtime = runtime()?;
         let (connection, channel, consumer) = runtime.block_on(async {
             let (connection, channel) = self.connect().await?;
@@ -111,16 +111,16 @@ impl Broker for Rabbit {
             let mut arguments = FieldTable::default();
             let kind = if durable { "quorum" } else { "classic" };
             arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
-            channel.queue_declare(queue.into(), options, arguments).await?;
+            channel.queue_declare(queue.name.into(), options, arguments).await?;
             channel.basic_qos(AHEAD, BasicQosOptions::default()).await?;
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-            let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
+            let consumer = channel.basic_consume(queue.name.into(), "".into(), options, arguments).await?;
             anyhow::Ok((connection, channel, consumer))
         })?;
         Ok(Consumer { runtime, consumer, _channel: channel, connection })
     }
 
-    fn sender(&self, queue: &str, window: usize) -> Result<Publisher> {
+    fn sender(&self, queue: Line<'_>, window: usize) -> Result<Publisher> {
         let runtime = runtime()?;
         let (connection, channel) = runtime.block_on(async {
             let (connection, channel) = self.connect().await?;
@@ -131,7 +131,7 @@ impl Broker for Rabbit {
         let mode = if self.durability == Durability::Durable { 2 } else { 1 };
         Ok(Publisher {
             properties: BasicProperties::default().with_delivery_mode(mode),
-            queue: queue.to_owned(),
+            queue: queue.name.to_owned(),
             in_flight: VecDeque::new(),
             window,
             channel,

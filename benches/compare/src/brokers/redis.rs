@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use redis::{Connection, Value, cmd};
 
 use super::server::{Durability, Server, find};
-use super::{Broker, Receiver, Sender, TICK};
+use super::{Broker, Line, Receiver, Sender, TICK};
 
 /// The name of the consumer group.
 const GROUP: &str = "workers";
@@ -62,17 +62,17 @@ impl Broker for Redis {
     type Sender = Adder;
     type Receiver = Reader;
 
-    fn receiver(&self, queue: &str) -> Result<Reader> {
+    fn receiver(&self, queue: Line<'_>) -> Result<Reader> {
         let mut connection = connect(&self.socket)?;
-        let create = ["CREATE", queue, GROUP, "$", "MKSTREAM"];
+        let create = ["CREATE", queue.name, GROUP, "$", "MKSTREAM"];
         cmd("XGROUP").arg(&create).exec(&mut connection).context("cannot make the consumer group")?;
-        Ok(Reader { connection, queue: queue.to_owned(), commands: Vec::new(), held: Vec::new() })
+        Ok(Reader { connection, queue: queue.name.to_owned(), commands: Vec::new(), held: Vec::new() })
     }
 
-    fn sender(&self, queue: &str, window: usize) -> Result<Adder> {
+    fn sender(&self, queue: Line<'_>, window: usize) -> Result<Adder> {
         Ok(Adder {
             connection: connect(&self.socket)?,
-            queue: queue.to_owned(),
+            queue: queue.name.to_owned(),
             commands: Vec::new(),
             buffered: 0,
             in_flight: 0,

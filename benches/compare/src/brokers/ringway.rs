@@ -7,7 +7,7 @@ use ringway::{Consumer, OnFull, Producer, Queue, Store};
 use tempfile::TempDir;
 
 use super::server::Durability;
-use super::{Broker, Receiver, Sender, TICK};
+use super::{Broker, Line, Receiver, Sender, TICK};
 
 /// A queue is full when the consumer is this far behind; producers wait then.
 const CAPACITY: u32 = 16_384;
@@ -24,9 +24,12 @@ impl Ringway {
     }
 
     /// The queue, as seen by the calling process, which becomes a participant of its own.
-    fn queue(&self, name: &str) -> Result<Queue> {
+    fn queue(&self, queue: Line<'_>) -> Result<Queue> {
         let store = Store::open_or_create(self.directory.path().join("store"))?;
-        Ok(Queue::options().capacity(CAPACITY).open_or_create(&store, name)?)
+        // A slot has room for the message and the ring's own 16 bytes.
+        let slot = (queue.payload + 16).next_multiple_of(64).max(128);
+        let options = Queue::options().capacity(CAPACITY).slot_size(slot as u32);
+        Ok(options.open_or_create(&store, queue.name)?)
     }
 }
 
@@ -34,11 +37,11 @@ impl Broker for Ringway {
     type Sender = Publisher;
     type Receiver = Consumer;
 
-    fn receiver(&self, queue: &str) -> Result<Consumer> {
+    fn receiver(&self, queue: Line<'_>) -> Result<Consumer> {
         Ok(self.queue(queue)?.consumer("default").build()?)
     }
 
-    fn sender(&self, queue: &str, window: usize) -> Result<Publisher> {
+    fn sender(&self, queue: Line<'_>, window: usize) -> Result<Publisher> {
         let builder = self.queue(queue)?.producer().on_full(OnFull::Block(Duration::from_secs(60)));
         Ok(Publisher { producer: builder.build()?, pending: Vec::new(), count: 0, window })
     }

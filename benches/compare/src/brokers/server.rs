@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use super::interrupt;
+
 /// How long a server may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(90);
-
-/// How long a server may take to end when asked, before it is killed.
-const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// A pause between two looks at something that another process does.
 const LOOK: Duration = Duration::from_millis(10);
@@ -135,6 +134,7 @@ impl Server {
                     bail!("{} ended while it started ({status}): {}", self.name, self.log());
                 }
             }
+            interrupt::check()?;
             if start.elapsed() > START_LIMIT {
                 bail!("{} did not answer within {START_LIMIT:?} ({error}): {}", self.name, self.log());
             }
@@ -155,26 +155,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The last one started is the first to go.
+        // Nobody needs its data any more, so it need not put them in order. The last one started goes first.
         for process in self.processes.iter_mut().rev() {
-            end(process);
+            let _ = process.kill();
+            let _ = process.wait();
         }
     }
-}
-
-/// Asks a process to end, and kills it if it does not.
-fn end(process: &mut Child) {
-    let pid = nix::unistd::Pid::from_raw(process.id() as i32);
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-    let start = Instant::now();
-    while start.elapsed() < END_LIMIT {
-        if !matches!(process.try_wait(), Ok(None)) {
-            return;
-        }
-        std::thread::sleep(LOOK);
-    }
-    let _ = process.kill();
-    let _ = process.wait();
 }
 
 /// In the child: dies with its parent, and runs on all processors, whatever the harness is pinned to.

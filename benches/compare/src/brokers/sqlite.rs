@@ -13,7 +13,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tempfile::TempDir;
 
 use super::server::Durability;
-use super::{Broker, Receiver, Sender, TICK};
+use super::{Broker, Line, Receiver, Sender, TICK};
 
 /// How long a message stays with its consumer, in milliseconds.
 const LEASE_MS: i64 = 30_000;
@@ -35,13 +35,15 @@ pub struct Sqlite {
 impl Sqlite {
     pub fn new(durability: Durability) -> Result<Sqlite> {
         let directory = durability.directory()?;
-        Ok(Sqlite { file: directory.path().join("queue.db"), _directory: directory, durability })
+        let sqlite = Sqlite { file: directory.path().join("queue.db"), _directory: directory, durability };
+        // The file remembers it. Two processes that do it at once find each other in the way.
+        sqlite.open()?.pragma_update(None, "journal_mode", "wal")?;
+        Ok(sqlite)
     }
 
     fn open(&self) -> Result<Connection> {
         let connection = Connection::open(&self.file).context("cannot open the database")?;
         connection.busy_handler(Some(be_patient))?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
         let sync = match self.durability {
             Durability::Volatile => "off",
             Durability::Durable => "full",
@@ -65,7 +67,8 @@ impl Broker for Sqlite {
     type Sender = Inserter;
     type Receiver = Leaser;
 
-    fn receiver(&self, queue: &str) -> Result<Leaser> {
+    fn receiver(&self, queue: Line<'_>) -> Result<Leaser> {
+        let queue = queue.name;
         let connection = self.open()?;
         connection.execute_batch(&format!(
             "CREATE TABLE {queue} (id INTEGER PRIMARY KEY, leased INTEGER NOT NULL, payload BLOB NOT NULL)"
@@ -78,8 +81,8 @@ impl Broker for Sqlite {
         Ok(Leaser { connection, lease, delete, held: Vec::new(), deadline: 0 })
     }
 
-    fn sender(&self, queue: &str, window: usize) -> Result<Inserter> {
-        let insert = format!("INSERT INTO {queue} (leased, payload) VALUES (0, ?1)");
+    fn sender(&self, queue: Line<'_>, window: usize) -> Result<Inserter> {
+        let insert = format!("INSERT INTO {} (leased, payload) VALUES (0, ?1)", queue.name);
         Ok(Inserter { connection: self.open()?, insert, pending: Vec::new(), count: 0, window })
     }
 }

@@ -6,6 +6,15 @@ use crate::report::{Figures, Outcome, Row, Spread, Table, What, number};
 /// What a cell says that has no figure.
 const NOTHING: &str = "-";
 
+/// How to read the latencies.
+const NOTES: [&str; 3] = [
+    "One message at a time, the next when the last one is acknowledged: from before the publish to the \
+     consumer's hands, and until the publisher has its confirmation.",
+    "Ringway's consumer waits adaptively, and meets the next message before it sleeps. Asleep: every message \
+     has to wake it, as servers have to wake their consumers.",
+    "SQLite wakes nobody: its consumer asks again and again.",
+];
+
 /// The rows as tables.
 pub fn tables(rows: &[Row]) -> Vec<Table> {
     if rows.is_empty() {
@@ -14,6 +23,9 @@ pub fn tables(rows: &[Row]) -> Vec<Table> {
     let mut tables = vec![throughput(rows)];
     let payloads = PAYLOADS.iter().filter(|&&payload| rows.iter().any(|row| row.payload == payload));
     tables.extend(payloads.map(|&payload| latencies(rows, payload)));
+    if let Some(last) = tables.last_mut() {
+        last.notes = NOTES.map(str::to_owned).into();
+    }
     tables
 }
 
@@ -132,15 +144,11 @@ fn latencies(rows: &[Row], payload: usize) -> Table {
             times(ratio(publish)),
         ]
     };
-    let note = "One message at a time, the next when the last one is acknowledged: from before the publish to \
-                the consumer's hands, and until the publisher has its confirmation. Ringway's consumer waits \
-                adaptively and meets the next message before it sleeps; asleep, every message has to wake it, as \
-                it does the consumers of servers. SQLite wakes nobody: its consumer asks again and again.";
     Table {
         title: format!("At least once, with acknowledgements: latency, {}", bytes(payload)),
         header: header.map(str::to_owned).into(),
         lines: peers(rows, What::OneWay).iter().map(line).collect(),
-        notes: vec![note.to_owned()],
+        notes: Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use ringway_measure::{END, Faults, Gate, Latency, Tally, check, fill, id, join_all, now_ns, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::{Broker, Receiver, Sender, interrupt};
+use super::{Broker, Line, Receiver, Sender, interrupt};
 
 /// The word that counts what the consumer has acknowledged.
 const ACKNOWLEDGED: usize = 0;
@@ -132,13 +132,7 @@ impl Consumed {
 }
 
 /// Streams for some time.
-pub fn stream<B: Broker>(
-    broker: &B,
-    queue: &str,
-    payload: usize,
-    batch: usize,
-    plan: Plan,
-) -> Result<Streamed> {
+pub fn stream<B: Broker>(broker: &B, queue: Line<'_>, batch: usize, plan: Plan) -> Result<Streamed> {
     let gate = Gate::new(2).map_err(told)?;
     let (gate, time) = (&gate, plan.warm_up + plan.stream);
     let consumer = move || {
@@ -147,20 +141,14 @@ pub fn stream<B: Broker>(
     };
     let producer = move || {
         let sender = broker.sender(queue, batch)?;
-        produce_stream(sender, gate, payload, time)
+        produce_stream(sender, gate, queue.payload, time)
     };
     let (consumed, produced) = both(consumer, producer, time)?;
     Ok(Streamed { msgs_per_s: consumed.msgs_per_s, faults: consumed.faults(&produced) })
 }
 
 /// Sends one message after the other.
-pub fn one_by_one<B: Broker>(
-    broker: &B,
-    queue: &str,
-    payload: usize,
-    pace: Pace,
-    plan: Plan,
-) -> Result<Timed> {
+pub fn one_by_one<B: Broker>(broker: &B, queue: Line<'_>, pace: Pace, plan: Plan) -> Result<Timed> {
     let gate = &Gate::new(2).map_err(told)?;
     let (here, there) = UnixStream::pair()?;
     here.set_read_timeout(Some(LIMIT))?;
@@ -171,7 +159,7 @@ pub fn one_by_one<B: Broker>(
     };
     let producer = move || {
         let sender = broker.sender(queue, 1)?;
-        produce_singly(sender, gate, here, payload, pace, plan)
+        produce_singly(sender, gate, here, queue.payload, pace, plan)
     };
     let (consumed, produced) = both(consumer, producer, plan.latency)?;
     let faults = consumed.faults(&produced);
