@@ -3,6 +3,7 @@
 //! The client library is asynchronous; it runs on a runtime of one thread, made after the fork, inside each call.
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -112,7 +113,7 @@ impl Broker for Nats {
             let messages = consumer.stream().max_messages_per_batch(AHEAD).messages().await?;
             anyhow::Ok((client, messages))
         })?;
-        Ok(Puller { runtime, client, messages })
+        Ok(Puller { runtime, client, messages: ManuallyDrop::new(messages) })
     }
 
     fn sender(&self, queue: Line<'_>, window: usize) -> Result<Publisher> {
@@ -161,7 +162,8 @@ impl Sender for Publisher {
 pub struct Puller {
     runtime: Runtime,
     client: async_nats::Client,
-    messages: pull::Stream,
+    /// To drop it takes a runtime around it, and the process ends soon.
+    messages: ManuallyDrop<pull::Stream>,
 }
 
 impl Receiver for Puller {
