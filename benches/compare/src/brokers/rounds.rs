@@ -63,6 +63,8 @@ fn one_round(contender: Contender, series: &mut [Series], plan: Plan) {
     });
     for (one, result) in series.iter_mut().zip(results) {
         match result {
+            // The last word of this run is that it was interrupted; not of each contender.
+            Err(_) if interrupt::interrupted() => return,
             Ok(done) => one.rounds.push(Some(done)),
             Err(error) => {
                 eprintln!("{}: {error:#}", contender.name());

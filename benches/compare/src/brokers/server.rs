@@ -22,6 +22,9 @@ use super::interrupt;
 /// How long a server may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(90);
 
+/// How long the last writer to a server's directory may take to be gone.
+const GONE_LIMIT: Duration = Duration::from_secs(2);
+
 /// A pause between two looks at something that another process does.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -83,7 +86,6 @@ impl Durability {
 pub struct Server {
     name: &'static str,
     processes: Vec<Child>,
-    /// Last, so that it is removed after the processes are gone.
     directory: TempDir,
 }
 
@@ -157,8 +159,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Nobody needs its data any more, so it need not put them in order. The last one started goes first.
         for process in self.processes.iter_mut().rev() {
-            let _ = process.kill();
+            // Each leads a group: a script may have others at work.
+            let group = nix::unistd::Pid::from_raw(process.id() as i32);
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
             let _ = process.wait();
+        }
+        // The others of a group may take a moment to go, and write until then.
+        let start = Instant::now();
+        while std::fs::remove_dir_all(self.path()).is_err() && start.elapsed() < GONE_LIMIT {
+            std::thread::sleep(LOOK);
         }
     }
 }

@@ -86,7 +86,7 @@ fn throughput(rows: &[Row]) -> Table {
     let payloads = PAYLOADS.iter().filter(|&&payload| rows.iter().any(|row| row.payload == payload));
     let payloads: Vec<usize> = payloads.copied().collect();
     for &payload in &payloads {
-        header.extend([format!("{}: thousand msg/s", bytes(payload)), "Ringway's is".to_owned()]);
+        header.extend([format!("{}: thousand msg/s", bytes(payload)), "Ringway to it".to_owned()]);
     }
     let line = |&peer: &(&str, usize)| {
         let mut line = vec![peer.0.to_owned(), durable(rows, peer.0), peer.1.to_string()];

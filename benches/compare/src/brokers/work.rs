@@ -55,7 +55,7 @@ impl Plan {
     pub const FULL: Plan = Plan {
         warm_up: Duration::from_millis(300),
         stream: Duration::from_millis(1_500),
-        first: 200,
+        first: 100,
         most: 50_000,
         latency: Duration::from_secs(2),
     };
@@ -295,8 +295,12 @@ fn produce_singly(
     let mut buffer = vec![0; payload];
     let mut publish = Latency::new();
     let mut published = 0;
-    let end = gate.arrive() + plan.latency.as_nanos() as u64;
+    gate.arrive();
+    let mut end = u64::MAX;
     loop {
+        if published == plan.first {
+            end = now_ns() + plan.latency.as_nanos() as u64;
+        }
         fill(&mut buffer, id(0, published));
         let start = now_ns();
         gate.word(SENT).store(start, Release);
@@ -315,7 +319,7 @@ fn produce_singly(
                 thread::sleep(Pace::REST);
             }
         }
-        if published >= plan.first + plan.most || (now >= end && published > plan.first) {
+        if published >= plan.first + plan.most || now >= end {
             break;
         }
     }
