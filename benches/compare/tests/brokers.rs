@@ -5,12 +5,13 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Runs the comparison in a moment, with its data in `place`.
+/// Runs the comparison in a moment, with durable data in `place`.
 fn compare(only: &str, place: &Path) -> (Output, Value) {
     let json = place.join("rows.json");
     let output = Command::new(env!("CARGO_BIN_EXE_ringway-compare"))
         .args(["brokers", "--quick", "--only", only, "--json"])
         .arg(&json)
+        .env("RINGWAY_COMPARE_DISK", place)
         .output()
         .expect("the comparison starts");
     let rows = std::fs::read(&json).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -19,9 +20,11 @@ fn compare(only: &str, place: &Path) -> (Output, Value) {
 
 /// The rows of a peer, each measured and without a fault, or all skipped because it is not installed.
 fn measured(only: &str, expected: usize) {
-    let place = tempfile::tempdir().expect("a directory");
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (output, json) = compare(only, place.path());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let left = std::fs::read_dir(&place).expect("the directory").count();
+    assert_eq!(left, 1, "only the rows, and none of the servers' data");
     let rows = json["results"].as_array().expect("rows");
     assert_eq!(rows.len(), expected, "{json:#}");
     for row in rows {
