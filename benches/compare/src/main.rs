@@ -9,41 +9,59 @@
 //! between threads live in one that is forked for them.
 
 mod brokers;
+mod interrupt;
 mod memory;
 mod options;
 mod report;
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
+use ringway_measure::Machine;
 
 use crate::options::{Family, Options};
 use crate::report::{Report, Row};
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    interrupt::watch()?;
     let start = Instant::now();
     let mut rows: Vec<Row> = Vec::new();
-    let mut tables = Vec::new();
+    let (mut tables, mut gauge) = (Vec::new(), None);
     if options.wants(Family::Memory) {
         let found = memory::run(&options)?;
         tables.extend(memory::tables(&found));
-        rows.extend(found);
+        rows.extend(found.rows);
+        gauge = found.gauge;
     }
     if options.wants(Family::Brokers) {
         let found = brokers::run(&options)?;
         tables.extend(brokers::tables(&found));
         rows.extend(found);
     }
-    let report = Report { options: &options, took: start.elapsed(), tables, rows };
+    let (machine, took) = (Machine::read(), start.elapsed());
+    let report = Report { options: &options, took, tables, rows, gauge, machine, commit: commit() };
     print!("{}", report.text());
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report.json())?;
-        std::fs::write(path, json + "\n").with_context(|| format!("writing {}", path.display()))?;
+        write(path, &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
     }
     if let Some(path) = &options.markdown {
-        std::fs::write(path, report.markdown()).with_context(|| format!("writing {}", path.display()))?;
+        write(path, &report.markdown())?;
     }
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// The commit that is checked out where this was built, if git can tell.
+fn commit() -> Option<String> {
+    let arguments = ["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"];
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| output.status.success() && !text.is_empty())
 }

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use ringway_measure::Machine;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -92,9 +93,11 @@ pub struct Figures {
     /// The median, over the rounds, of this divided by the gauge of the same round: latency as a multiple of
     /// the gauge, throughput as messages in the time of one gauge.
     pub ratio_to_limit: Option<f64>,
-    /// The median, over the rounds, of Ringway's advantage in the same round: the peer's latency divided by
-    /// Ringway's, Ringway's throughput divided by the peer's.
+    /// The median, over the rounds, of the advantage of Ringway's shared role in the same round: the peer's
+    /// latency divided by Ringway's, Ringway's throughput divided by the peer's.
     pub ringway_is_better_by: Option<f64>,
+    /// The same for Ringway's exclusive role, where there is one sender and one receiver.
+    pub exclusive_is_better_by: Option<f64>,
     /// Messages sent and never received.
     pub lost: u64,
     /// Messages received more than once.
@@ -128,19 +131,24 @@ impl Spread {
         Some(Spread { median, min, max })
     }
 
-    /// As `median (min-max)`, each divided by `unit`.
+    /// As `median (min-max)`, each divided by `unit`; of a single round only that.
     pub fn show(&self, unit: f64) -> String {
         let [median, min, max] = [self.median, self.min, self.max].map(|value| number(value / unit));
-        format!("{median} ({min}-{max})")
+        if self.min < self.max { format!("{median} ({min}-{max})") } else { median }
     }
 }
 
 /// A number with about three digits that count, thousands set apart.
 pub fn number(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 {
+        return format!("{value:.1e}");
+    }
     let digits = match value.abs() {
-        v if v >= 100.0 => 0,
+        v if v >= 100.0 || v == 0.0 => 0,
         v if v >= 10.0 => 1,
-        _ => 2,
+        v if v >= 1.0 => 2,
+        v if v >= 0.1 => 3,
+        _ => 4,
     };
     let text = format!("{value:.digits$}");
     let whole = text.find('.').unwrap_or(text.len());
@@ -163,6 +171,8 @@ pub struct Table {
     pub header: Vec<String>,
     /// A line for each peer.
     pub lines: Vec<Vec<String>>,
+    /// Whether all columns are texts, and not only the first.
+    pub texts: bool,
     /// What must be known to read it, a sentence or two each.
     pub notes: Vec<String>,
 }
@@ -178,10 +188,10 @@ impl Table {
         widths
     }
 
-    /// One line, the first cell to the left, the others to the right, with `between` in between.
-    fn line(cells: &[String], widths: &[usize], between: &str) -> String {
+    /// One line, texts to the left, the others to the right, with `between` in between.
+    fn line(&self, cells: &[String], widths: &[usize], between: &str) -> String {
         let padded = cells.iter().zip(widths).enumerate().map(|(at, (cell, &width))| {
-            if at == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            if at == 0 || self.texts { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         padded.collect::<Vec<_>>().join(between)
     }
@@ -191,7 +201,7 @@ impl Table {
         let widths = self.widths();
         let mut out = format!("{}\n", self.title);
         for line in [&self.header].into_iter().chain(&self.lines) {
-            let _ = writeln!(out, "  {}", Self::line(line, &widths, "  ").trim_end());
+            let _ = writeln!(out, "  {}", self.line(line, &widths, "  ").trim_end());
         }
         for note in &self.notes {
             let _ = writeln!(out, "  {note}");
@@ -203,14 +213,14 @@ impl Table {
     pub fn markdown(&self) -> String {
         let widths = self.widths();
         let mut out = format!("### {}\n\n", self.title);
-        let _ = writeln!(out, "| {} |", Self::line(&self.header, &widths, " | "));
-        let rules = widths.iter().enumerate().map(|(at, &width)| match at {
-            0 => "-".repeat(width.max(3)),
-            _ => format!("{}:", "-".repeat(width.max(3) - 1)),
+        let _ = writeln!(out, "| {} |", self.line(&self.header, &widths, " | "));
+        let rules = widths.iter().enumerate().map(|(at, &width)| {
+            let width = width.max(3);
+            if at == 0 || self.texts { "-".repeat(width) } else { format!("{}:", "-".repeat(width - 1)) }
         });
         let _ = writeln!(out, "| {} |", rules.collect::<Vec<_>>().join(" | "));
         for line in &self.lines {
-            let _ = writeln!(out, "| {} |", Self::line(line, &widths, " | "));
+            let _ = writeln!(out, "| {} |", self.line(line, &widths, " | "));
         }
         for note in &self.notes {
             let _ = write!(out, "\n{note}\n");
@@ -230,6 +240,12 @@ pub struct Report<'o> {
     pub tables: Vec<Table>,
     /// For programs.
     pub rows: Vec<Row>,
+    /// A round trip over two cache lines, in nanoseconds, if it was measured.
+    pub gauge: Option<Spread>,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// The commit of the sources, if it is known.
+    pub commit: Option<String>,
 }
 
 impl Report<'_> {
@@ -247,14 +263,57 @@ impl Report<'_> {
 
     /// Everything, for programs.
     pub fn json(&self) -> Value {
-        json!({ "runs": self.options.rounds(), "quick": self.options.quick, "results": self.rows })
+        json!({
+            "machine": self.machine,
+            "commit": self.commit,
+            "versions": versions(),
+            "runs": self.options.rounds(),
+            "quick": self.options.quick,
+            "seconds": self.took.as_secs(),
+            "limits": { "two_line_round_trip_ns": self.gauge },
+            "results": self.rows,
+        })
     }
 
     fn summary(&self) -> String {
-        let quick = if self.options.quick { "; --quick: these figures say nothing about speed" } else { "" };
+        let Machine { cpu, cpus, kernel, .. } = &self.machine;
+        let commit = self.commit.as_deref().unwrap_or("an unknown commit");
         let (minutes, seconds) = (self.took.as_secs() / 60, self.took.as_secs() % 60);
-        format!("{} round(s) in {minutes} min {seconds} s{quick}.", self.options.rounds())
+        let runs = self.options.rounds();
+        let rounds = if runs == 1 { "1 round".to_owned() } else { format!("{runs} rounds") };
+        let quick =
+            if self.options.quick { " These are of --quick, and say nothing about speed." } else { "" };
+        let versions = versions().into_iter().map(|(name, version)| format!("{name} {version}"));
+        format!(
+            "{rounds} in {minutes} min {seconds} s, on {} of {cpu}, Linux {kernel}, Ringway at {commit}; {}.{quick}",
+            if cpus.len() == 1 { "1 processor".to_owned() } else { format!("{} processors", cpus.len()) },
+            versions.collect::<Vec<_>>().join(", "),
+        )
     }
+}
+
+/// The peers whose versions this crate's lock file decides on.
+const LOCKED: [&str; 8] = [
+    "iceoryx2",
+    "shaq",
+    "cloudtoid-interprocess",
+    "rusteron-media-driver",
+    "crossbeam-queue",
+    "crossbeam-channel",
+    "rtrb",
+    "disruptor",
+];
+
+/// The versions of the peers that are crates.
+fn versions() -> Vec<(&'static str, &'static str)> {
+    let quoted = |line: &'static str, key: &str| line.strip_prefix(key)?.strip_suffix('"');
+    let lock = include_str!("../Cargo.lock").lines();
+    let pairs = lock.clone().zip(lock.skip(1));
+    let packages = pairs
+        .filter_map(|(name, version)| Some((quoted(name, "name = \"")?, quoted(version, "version = \"")?)));
+    let built_in =
+        |name: &str| LOCKED.contains(&name) && (cfg!(feature = "aeron") || !name.starts_with("rusteron"));
+    packages.filter(|(name, _)| built_in(name)).collect()
 }
 
 #[cfg(test)]
@@ -263,11 +322,10 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_and_commas() {
-        let shown = [0.0, 1.234, 12.34, 123.4, 1234.5, 123_456.0, 1_234_567.0, -1234.0].map(number);
-        assert_eq!(
-            shown,
-            ["0.00", "1.23", "12.3", "123", "1,234", "123,456", "1,234,567", "-1,234"].map(str::to_owned)
-        );
+        let small = [0.0, 0.000_012_34, 0.01234, 0.1234, 1.234, 12.34, 123.4].map(number);
+        assert_eq!(small, ["0", "1.2e-5", "0.0123", "0.123", "1.23", "12.3", "123"]);
+        let large = [1234.5, 123_456.0, 1_234_567.0, -1234.0, -123.0].map(number);
+        assert_eq!(large, ["1,234", "123,456", "1,234,567", "-1,234", "-123"]);
     }
 
     #[test]
@@ -278,12 +336,20 @@ mod tests {
     }
 
     #[test]
+    fn all_versions_are_known() {
+        let names: Vec<&str> = versions().iter().map(|(name, _)| *name).collect();
+        let built_in = if cfg!(feature = "aeron") { LOCKED.len() } else { LOCKED.len() - 1 };
+        assert_eq!(names.len(), built_in, "{names:?}");
+    }
+
+    #[test]
     fn tables_line_up() {
         let cells = |line: &[&str]| line.iter().map(|&cell| cell.to_owned()).collect();
         let table = Table {
             title: "Rates".to_owned(),
             header: cells(&["peer", "rate"]),
             lines: vec![cells(&["ringway", "1,000"]), cells(&["x", "-"])],
+            texts: false,
             notes: vec!["Higher is better.".to_owned()],
         };
         assert_eq!(

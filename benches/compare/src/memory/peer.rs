@@ -22,8 +22,6 @@ pub struct Setup {
     pub payload: usize,
     /// Messages that have room.
     pub capacity: usize,
-    /// Ends to send by.
-    pub producers: usize,
     /// Ends to receive by.
     pub consumers: usize,
     /// Messages per call.

@@ -1,13 +1,22 @@
 //! Boost.Interprocess' `message_queue`, by a few lines of C++ that build.rs compiles where the headers are
 //! (`src/memory/peers/boost.cpp`). Polled: its blocking calls sleep on a condition variable in shared memory.
 
-#[cfg(boost)]
-pub use self::linked::Boost;
+use crate::memory::peers::Entry;
 
-/// What is missing, if it is.
-pub fn missing() -> Option<String> {
-    let reason = "its headers were not there when this was built: apt-get install libboost-dev g++";
-    (!cfg!(boost)).then(|| reason.to_owned())
+const NAME: &str = "Boost.Interprocess";
+
+/// The line of the tables.
+#[cfg(boost)]
+pub fn entry() -> Entry {
+    Entry::new::<linked::Boost>(NAME)
+}
+
+/// The line of the tables.
+#[cfg(not(boost))]
+pub fn entry() -> Entry {
+    Entry::absent(NAME, || {
+        Some("its headers were not there when this was built: apt-get install libboost-dev g++".to_owned())
+    })
 }
 
 #[cfg(boost)]

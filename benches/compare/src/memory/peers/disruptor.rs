@@ -87,8 +87,11 @@ impl<const N: usize> Receiver for Receiving<N> {
     fn try_recv(&mut self, mut read: impl FnMut(&[u8])) -> Result<usize> {
         match self.poller.poll() {
             Ok(mut events) => {
-                let found = (&mut events).len();
-                (&mut events).for_each(|event| read(&event.0));
+                let mut found = 0;
+                for event in &mut events {
+                    read(&event.0);
+                    found += 1;
+                }
                 Ok(found)
             }
             Err(Polling::NoEvents) => Ok(0),

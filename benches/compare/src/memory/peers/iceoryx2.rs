@@ -14,10 +14,11 @@ use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
 use crate::memory::peer::{Pace, Peer, Receiver, Sender, Setup};
 
-/// A message of a fixed size.
+/// A message of a fixed size, at an address that words can be read from.
 #[derive(Debug, Clone, Copy, ZeroCopySend)]
-#[repr(C, align(8))]
+#[repr(C)]
 pub struct Sample<const N: usize> {
+    align: [u64; 0],
     bytes: [u8; N],
 }
 

@@ -10,12 +10,18 @@ use nix::unistd::{pipe2, read, write};
 
 use super::WOULD_BLOCK;
 use crate::memory::peer::{Pace, Peer, Receiver, Sender, Setup};
+use crate::memory::workload::Workload;
 
 /// Bytes that a pipe of an ordinary user can have, by default.
 const LARGEST: usize = 1 << 20;
 
 /// The longest message that is written at once.
-pub const AT_ONCE: usize = 4096;
+const AT_ONCE: usize = 4096;
+
+/// Whether the messages of several would stay whole.
+pub fn fit(workload: &Workload) -> bool {
+    workload.producers == 1 && workload.consumers == 1 || workload.payload <= AT_ONCE
+}
 
 /// The pipe, whose two ends all participants inherit. `POLLED`: no call sleeps.
 pub struct Pipes<const POLLED: bool> {

@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 
 use super::WOULD_BLOCK;
 use crate::memory::peer::{Pace, Peer, Receiver, Sender, Setup};
+use crate::memory::workload::Workload;
 
 /// What an ordinary user gets.
 const DEFAULT_DEPTH: usize = 10;
@@ -22,10 +23,15 @@ pub struct PosixMq<const POLLED: bool> {
     setup: Setup,
 }
 
+/// Whether the system allows messages of this length.
+pub fn fits(workload: &Workload) -> bool {
+    open(&format!("rwc{}_fits", std::process::id()), workload.payload, 1).is_ok()
+}
+
 /// Makes a queue of this many messages.
-fn open(setup: &Setup, depth: usize) -> nix::Result<OwnedFd> {
-    let name = format!("/{}", setup.name);
-    let (depth, bytes) = (depth as mq_attr_member_t, setup.payload as mq_attr_member_t);
+fn open(name: &str, bytes: usize, depth: usize) -> nix::Result<OwnedFd> {
+    let name = format!("/{name}");
+    let (depth, bytes) = (depth as mq_attr_member_t, bytes as mq_attr_member_t);
     let attributes = MqAttr::new(0, depth, bytes, 0);
     let flags = MQ_OFlag::O_RDWR | MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_CLOEXEC;
     let queue = mq_open(name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR, Some(&attributes))?;
@@ -51,10 +57,10 @@ impl<const POLLED: bool> Peer for PosixMq<POLLED> {
     fn create(setup: &Setup) -> Result<Self> {
         // Only root may; for others the limit stands.
         let _ = setrlimit(Resource::RLIMIT_MSGQUEUE, u64::MAX, u64::MAX);
-        let queue = open(setup, setup.capacity).or_else(|_| open(setup, DEFAULT_DEPTH));
-        let queue = queue.with_context(|| {
-            format!("a queue of {DEFAULT_DEPTH} messages of {} bytes (see mq_overview(7))", setup.payload)
-        })?;
+        let depths = [setup.capacity, DEFAULT_DEPTH].into_iter();
+        let mut tries = depths.map(|depth| open(&setup.name, setup.payload, depth));
+        let queue =
+            tries.find_map(Result::ok).context("the system allows no such queue, see mq_overview(7)")?;
         let peer = PosixMq { queue, setup: setup.clone() };
         if POLLED {
             mq_set_nonblock(&peer.end()?.queue)?;

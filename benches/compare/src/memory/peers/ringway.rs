@@ -40,8 +40,7 @@ impl<const EXCLUSIVE: bool> Peer for Ringway<EXCLUSIVE> {
             .slot_size(u32::try_from(slot)?)
             .max_message(u32::try_from(setup.payload)?);
         let wait = if setup.pace == Pace::Spin { Wait::Spin } else { Wait::Adaptive };
-        let peer =
-            Ringway { path: setup.path(), options, batch: setup.batch, payload: setup.payload, wait };
+        let peer = Ringway { path: setup.path(), options, batch: setup.batch, payload: setup.payload, wait };
         Store::create(&peer.path)?;
         // Made here, so that no two participants make it at once.
         peer.queue()?;
