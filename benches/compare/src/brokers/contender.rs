@@ -10,7 +10,8 @@ use super::ringway::Ringway;
 use super::server::{Durability, find};
 use super::sqlite::Sqlite;
 use super::work::{Pace, Plan, Streamed, Timed, one_by_one, stream};
-use super::{Broker, Line, interrupt};
+use super::{Broker, Line};
+use crate::interrupt;
 
 /// The payloads that brokers are measured with, if they are asked for.
 pub const PAYLOADS: [usize; 2] = [64, 1024];

@@ -11,7 +11,6 @@
 
 mod beanstalk;
 mod contender;
-mod interrupt;
 mod nats;
 mod rabbit;
 mod redis;

@@ -3,12 +3,14 @@
 //! The client library is asynchronous; it runs on a runtime of one thread, made after the fork, inside each call.
 
 use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
 use std::mem::ManuallyDrop;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::PublishAckFuture;
 use async_nats::jetstream::{self, stream};
@@ -58,31 +60,28 @@ impl Nats {
             format!("listen: \"{address}\"\njetstream {{ store_dir: \"{place}\"{sync} }}\n"),
         )?;
         server.start(&program, [Path::new("--config"), &config], &[])?;
-        let nats = Nats { address, durability, _server: server };
-        nats.ready()
-    }
-
-    /// Waits until JetStream answers. In plain text: the client needs a runtime, which a process that forks
-    /// should not have.
-    fn ready(mut self) -> Result<Nats> {
-        let address = self.address.clone();
-        self._server.wait_until(|| {
-            use std::io::{BufRead, BufReader, Write};
-            let mut stream = std::net::TcpStream::connect(&address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n")?;
-            stream.write_all(b"PUB $JS.API.INFO answer 0\r\n\r\n")?;
-            let mut lines = BufReader::new(stream).lines();
-            let answered = lines.any(|line| line.is_ok_and(|line| line.starts_with("MSG answer")));
-            ensure!(answered, "JetStream does not answer");
-            Ok(())
-        })?;
-        Ok(self)
+        server.wait_until(|| ask(&address))?;
+        Ok(Nats { _server: server, address, durability })
     }
 
     async fn connect(&self) -> Result<async_nats::Client> {
         async_nats::connect(&self.address).await.context("cannot connect to NATS")
     }
+}
+
+/// Whether JetStream answers. In plain text: the client needs a runtime, which a process that forks should
+/// not have.
+fn ask(address: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n")?;
+    stream.write_all(b"PUB $JS.API.INFO answer 0\r\n\r\n")?;
+    for line in BufReader::new(stream).lines() {
+        if line?.starts_with("MSG answer") {
+            return Ok(());
+        }
+    }
+    bail!("NATS closed the connection")
 }
 
 impl Broker for Nats {

@@ -4,6 +4,7 @@
 //! harness starts the mapper first, on a port of its own.
 
 use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -70,24 +71,8 @@ impl Rabbit {
             ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}".to_owned()),
         ];
         server.start(&program, [""; 0], &environment)?;
-        let rabbit = Rabbit { port, durability, _server: server };
-        rabbit.ready()
-    }
-
-    /// Waits until it speaks AMQP.
-    fn ready(mut self) -> Result<Rabbit> {
-        let port = self.port;
-        self._server.wait_until(|| {
-            use std::io::{Read, Write};
-            let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"AMQP\0\0\x09\x01")?;
-            let mut frame = [0];
-            stream.read_exact(&mut frame)?;
-            ensure!(frame == [1], "not RabbitMQ");
-            Ok(())
-        })?;
-        Ok(self)
+        server.wait_until(|| ask(port))?;
+        Ok(Rabbit { _server: server, port, durability })
     }
 
     async fn connect(&self) -> Result<(Connection, Channel)> {
@@ -96,6 +81,17 @@ impl Rabbit {
         let channel = connection.create_channel().await?;
         Ok((connection, channel))
     }
+}
+
+/// Whether the node speaks AMQP: its answer to the greeting is a frame of the type 1.
+fn ask(port: u16) -> Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"AMQP\0\0\x09\x01")?;
+    let mut frame = [0];
+    stream.read_exact(&mut frame)?;
+    ensure!(frame == [1], "not RabbitMQ");
+    Ok(())
 }
 
 impl Broker for Rabbit {

@@ -35,19 +35,13 @@ impl Redis {
         let args = ["--port", "0", "--unixsocket", &socket, "--dir", &directory, "--save", ""];
         let durability = ["--appendonly", log, "--appendfsync", sync, "--daemonize", "no"];
         server.start(&program, args.iter().chain(&durability), &[])?;
-        let redis = Redis { socket: server.path().join("socket"), _server: server };
-        redis.ready()
-    }
-
-    /// Waits until it answers.
-    fn ready(mut self) -> Result<Redis> {
-        let socket = self.socket.clone();
-        self._server.wait_until(|| {
+        let socket = server.path().join("socket");
+        server.wait_until(|| {
             let pong: String = cmd("PING").query(&mut connect(&socket)?)?;
             ensure!(pong == "PONG", "not Redis");
             Ok(())
         })?;
-        Ok(self)
+        Ok(Redis { _server: server, socket })
     }
 }
 

@@ -4,8 +4,8 @@ use anyhow::{Result, anyhow};
 use ringway_measure::{Faults, limits};
 
 use super::contender::{Contender, Done, Job, PAYLOADS, RINGWAY, RINGWAY_ASLEEP, RINGWAY_BATCH, Work};
-use super::interrupt;
 use super::work::{Pace, Plan};
+use crate::interrupt;
 use crate::options::{Family, Options};
 use crate::report::{Figures, Outcome, Row, Spread, What};
 
@@ -29,7 +29,6 @@ pub fn run(options: &Options) -> Result<Vec<Row>> {
     if contenders.is_empty() || !PAYLOADS.iter().any(|payload| options.payload.contains(payload)) {
         return Ok(skipped.into_iter().flat_map(|contender| skip(contender, options)).collect());
     }
-    interrupt::watch()?;
     let mut series: Vec<Series> = Vec::new();
     for &contender in &contenders {
         for work in contender.works(&options.payload) {
@@ -64,7 +63,7 @@ fn one_round(contender: Contender, series: &mut [Series], plan: Plan) {
     for (one, result) in series.iter_mut().zip(results) {
         match result {
             // The last word of this run is that it was interrupted; not of each contender.
-            Err(_) if interrupt::interrupted() => return,
+            Err(_) if interrupt::check().is_err() => return,
             Ok(done) => one.rounds.push(Some(done)),
             Err(error) => {
                 eprintln!("{}: {error:#}", contender.name());
@@ -173,6 +172,8 @@ impl Series {
             msgs_per_s: spread(&|done| rate(done)),
             ratio_to_limit: ratios(&limit),
             ringway_is_better_by: ratios(&better),
+            // Brokers have any number of users, so it is the shared role that they are compared with.
+            exclusive_is_better_by: None,
             lost: faults.lost,
             duplicated: faults.duplicated,
             torn: faults.torn,

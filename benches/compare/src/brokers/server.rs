@@ -14,10 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::interrupt;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
-
-use super::interrupt;
 
 /// How long a server may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -29,8 +28,7 @@ const GONE_LIMIT: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Where packages put servers, beyond `PATH`.
-const PLACES: [&str; 5] =
-    ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin", "/usr/lib/rabbitmq/bin"];
+const PLACES: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin"];
 
 /// The path of a program, from `PATH` or where packages put servers.
 pub fn find(program: &str) -> Option<PathBuf> {

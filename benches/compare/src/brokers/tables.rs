@@ -106,6 +106,7 @@ fn throughput(rows: &[Row]) -> Table {
     notes.extend(reasons(rows));
     notes.extend(faults(rows));
     Table {
+        texts: false,
         title: "At least once, with acknowledgements: throughput".to_owned(),
         header,
         lines: peers(rows, What::Throughput).iter().map(line).collect(),
@@ -145,6 +146,7 @@ fn latencies(rows: &[Row], payload: usize) -> Table {
         ]
     };
     Table {
+        texts: false,
         title: format!("At least once, with acknowledgements: latency, {}", bytes(payload)),
         header: header.map(str::to_owned).into(),
         lines: peers(rows, What::OneWay).iter().map(line).collect(),

@@ -14,7 +14,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use ringway_measure::{END, Faults, Gate, Latency, Tally, check, fill, id, join_all, now_ns, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::{Broker, Line, Receiver, Sender, interrupt};
+use super::{Broker, Line, Receiver, Sender};
+use crate::interrupt;
 
 /// The word that counts what the consumer has acknowledged.
 const ACKNOWLEDGED: usize = 0;
