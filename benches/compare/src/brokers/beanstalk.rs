@@ -1,8 +1,8 @@
 //! beanstalkd: put, reserve, delete.
 //!
-//! The protocol is lines of text; this client speaks it over a Unix socket, with as many commands on their way as
-//! the caller allows. A producer counts the `INSERTED` that came back; a consumer sends the deletes of what it
-//! has and the next reserves in one write.
+//! The protocol is lines of text; this client speaks it over a Unix socket, with as many commands on their
+//! way as the caller allows. A producer counts the `INSERTED` that came back; a consumer sends the deletes of
+//! what it has and the next reserves in one write.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -3,8 +3,8 @@
 //! A [`Broker`] is one of them, running. What is measured goes through two traits only: a [`Sender`] that
 //! publishes and waits for the broker's word, and a [`Receiver`] that takes messages and acknowledges them.
 //! Each end is a process of its own, forked before any client library is touched. `work` has the workloads,
-//! `contender` who takes part and with which settings, `server` how a server is started and ended, `rounds` the
-//! repetition and `tables` what people see.
+//! `contender` who takes part and with which settings, `server` how a server is started and ended, `rounds`
+//! the repetition and `tables` what people see.
 //!
 //! Every message is written and read in full, counted, confirmed to its producer and acknowledged by its
 //! consumer. Nothing is pinned: there are more processes than processors.
@@ -48,8 +48,8 @@ trait Broker {
     /// Makes the queue, which there is not yet, and the only consumer of it.
     fn receiver(&self, queue: Line<'_>) -> anyhow::Result<Self::Receiver>;
 
-    /// A producer with at most `window` messages that are not confirmed yet. The queue is there, or is made by
-    /// its first user.
+    /// A producer with at most `window` messages that are not confirmed yet. The queue is there, or is made
+    /// by its first user.
     fn sender(&self, queue: Line<'_>, window: usize) -> anyhow::Result<Self::Sender>;
 }
 

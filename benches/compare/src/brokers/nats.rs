@@ -1,6 +1,7 @@
 //! NATS JetStream: a work-queue stream, a pull consumer with explicit acknowledgements.
 //!
-//! The client library is asynchronous; it runs on a runtime of one thread, made after the fork, inside each call.
+//! The client library is asynchronous; it runs on a runtime of one thread, made after the fork, inside each
+//! call.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};

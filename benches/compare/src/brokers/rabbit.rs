@@ -1,7 +1,7 @@
 //! RabbitMQ: a classic queue in memory, or a quorum queue; publisher confirms, manual acknowledgements.
 //!
-//! The server is an Erlang node with a port mapper (`epmd`). Left alone it would start one that outlives it, so the
-//! harness starts the mapper first, on a port of its own.
+//! The server is an Erlang node with a port mapper (`epmd`). Left alone it would start one that outlives it,
+//! so the harness starts the mapper first, on a port of its own.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
 //! Redis streams: XADD, XREADGROUP, XACK.
 //!
-//! A consumer acknowledges what it has and asks for more in one write. What is acknowledged is also trimmed off
-//! the stream, whole nodes at a time, so that it does not grow; only this consumer group reads it.
+//! A consumer acknowledges what it has and asks for more in one write. What is acknowledged is also trimmed
+//! off the stream, whole nodes at a time, so that it does not grow; only this consumer group reads it.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! A broker's server: found, started, waited for until it answers, and ended with the harness.
 //!
-//! Servers come from the distribution's packages and are started with a data directory of their own, on a Unix
-//! socket or a free port of the loopback interface; nothing of an installed service is touched. They die
+//! Servers come from the distribution's packages and are started with a data directory of their own, on a
+//! Unix socket or a free port of the loopback interface; nothing of an installed service is touched. They die
 //! with the harness in any case: it kills them when they are dropped, and the kernel does
 //! (`PR_SET_PDEATHSIG`) if it is killed itself.
 

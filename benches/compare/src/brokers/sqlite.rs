@@ -1,8 +1,8 @@
 //! SQLite: a table as a queue, in write-ahead mode.
 //!
 //! A row is inserted, leased by an `UPDATE … RETURNING` that gives it a deadline, and deleted. The consumer
-//! deletes what it has done and leases more in one transaction. A database wakes nobody, so an idle consumer asks
-//! again and again whether the file has changed.
+//! deletes what it has done and leases more in one transaction. A database wakes nobody, so an idle consumer
+//! asks again and again whether the file has changed.
 
 use std::path::PathBuf;
 use std::thread;

@@ -1,8 +1,8 @@
 //! The workloads: a stream, and one message at a time.
 //!
 //! Two processes are forked for each, one that publishes and one that consumes. They share a start line and
-//! three words: how many messages the consumer has acknowledged, when the last one was sent, and how many were
-//! published in all. A last message says that there are no more.
+//! three words: how many messages the consumer has acknowledged, when the last one was sent, and how many
+//! were published in all. A last message says that there are no more.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
