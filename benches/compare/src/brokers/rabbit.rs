@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
@@ -128,8 +129,9 @@ impl Broker for Rabbit {
         Ok(Publisher {
             properties: BasicProperties::default().with_delivery_mode(mode),
             queue: queue.name.to_owned(),
+            pending: Vec::new(),
             in_flight: VecDeque::new(),
-            window,
+            half: window.div_ceil(2),
             channel,
             _connection: connection,
             runtime,
@@ -141,40 +143,46 @@ impl Broker for Rabbit {
 pub struct Publisher {
     properties: BasicProperties,
     queue: String,
+    /// Messages that wait to be sent together: the client takes a round of its own thread for each that is
+    /// sent alone.
+    pending: Vec<Vec<u8>>,
     in_flight: VecDeque<PublisherConfirm>,
-    window: usize,
+    /// Messages that are sent together; twice as many are unconfirmed at most.
+    half: usize,
     channel: Channel,
     _connection: Connection,
     runtime: Runtime,
 }
 
 impl Publisher {
-    fn confirm(&mut self, leave: usize) -> Result<()> {
-        let done = self.in_flight.len().saturating_sub(leave);
+    /// Sends what is pending, and waits until no more than `leave` are unconfirmed.
+    fn turn(&mut self, leave: usize) -> Result<()> {
+        let Publisher { channel, queue, properties, in_flight, .. } = self;
+        let publish = |payload| {
+            let (options, properties) = (BasicPublishOptions::default(), properties.clone());
+            channel.basic_publish("".into(), queue.as_str().into(), options, payload, properties)
+        };
         self.runtime.block_on(async {
-            for confirm in self.in_flight.drain(..done) {
+            in_flight.extend(try_join_all(self.pending.iter().map(Vec::as_slice).map(publish)).await?);
+            let done = in_flight.len().saturating_sub(leave);
+            for confirm in in_flight.drain(..done) {
                 ensure!(confirm.await?.is_ack(), "RabbitMQ refused a message");
             }
             Ok(())
-        })
+        })?;
+        self.pending.clear();
+        Ok(())
     }
 }
 
 impl Sender for Publisher {
     fn send(&mut self, payload: &[u8]) -> Result<()> {
-        let sent = self.channel.basic_publish(
-            "".into(),
-            self.queue.as_str().into(),
-            BasicPublishOptions::default(),
-            payload,
-            self.properties.clone(),
-        );
-        self.in_flight.push_back(self.runtime.block_on(sent)?);
-        if self.in_flight.len() < self.window { Ok(()) } else { self.confirm(self.window / 2) }
+        self.pending.push(payload.to_vec());
+        if self.pending.len() < self.half { Ok(()) } else { self.turn(self.half) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.confirm(0)
+        self.turn(0)
     }
 }
 
