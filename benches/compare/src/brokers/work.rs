@@ -55,7 +55,7 @@ impl Plan {
     /// For figures.
     pub const FULL: Plan = Plan {
         warm_up: Duration::from_millis(300),
-        stream: Duration::from_millis(9_500),
+        stream: Duration::from_millis(1_500),
         first: 100,
         most: 50_000,
         latency: Duration::from_secs(2),
