@@ -1,29 +1,16 @@
-//! Ringway beside other queues, measured in one run.
-//!
-//! Two families. `memory`: queues between the processes (or threads) of one host, where the message is copied
-//! once or twice and nothing else happens. `brokers`: servers and databases that hand work out at least once
-//! and are told when it is done. Each has its own module, which gives back [`Row`]s and lays them out as
-//! tables; `report` prints them. docs/BENCHMARKS.md says how to repeat it and how to read it.
-//!
-//! The parent stays single-threaded, since it forks: every participant is a process of its own, and queues
-//! between threads live in one that is forked for them.
-
-mod brokers;
-mod interrupt;
-mod memory;
-mod options;
-mod report;
+//! The command: measures what is asked for, and prints it.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use ringway_measure::Machine;
 
-use crate::options::{Family, Options};
-use crate::report::{Report, Row};
+use ringway_compare::options::{Family, Options};
+use ringway_compare::report::{Report, Row};
+use ringway_compare::{brokers, interrupt, memory};
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
@@ -41,6 +28,9 @@ fn main() -> anyhow::Result<()> {
         let found = brokers::run(&options)?;
         tables.extend(brokers::tables(&found));
         rows.extend(found);
+    }
+    if rows.is_empty() {
+        bail!("no peer has {:?} in its name; without --only all are measured", options.only.join(", "));
     }
     let (machine, took) = (Machine::read(), start.elapsed());
     let report = Report { options: &options, took, tables, rows, gauge, machine, commit: commit() };

@@ -24,7 +24,13 @@ pub struct Options {
     pub only: Vec<String>,
 
     /// Bytes of a message: 64, 1024 or 65536
-    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = PAYLOADS, value_parser = payload)]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_delimiter = ',',
+        default_values_t = PAYLOADS,
+        value_parser = payload
+    )]
     pub payload: Vec<usize>,
 
     /// Also writes everything to this file, as JSON

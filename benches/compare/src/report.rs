@@ -277,19 +277,26 @@ impl Report<'_> {
 
     fn summary(&self) -> String {
         let Machine { cpu, cpus, kernel, .. } = &self.machine;
-        let commit = self.commit.as_deref().unwrap_or("an unknown commit");
         let (minutes, seconds) = (self.took.as_secs() / 60, self.took.as_secs() % 60);
-        let runs = self.options.rounds();
-        let rounds = if runs == 1 { "1 round".to_owned() } else { format!("{runs} rounds") };
+        let rounds = count(self.options.rounds() as usize, "round");
+        let processors = count(cpus.len(), "processor");
+        let commit = self.commit.as_deref().unwrap_or("an unknown commit");
+        let versions: Vec<String> =
+            versions().into_iter().map(|(name, version)| format!("{name} {version}")).collect();
         let quick =
             if self.options.quick { " These are of --quick, and say nothing about speed." } else { "" };
-        let versions = versions().into_iter().map(|(name, version)| format!("{name} {version}"));
         format!(
-            "{rounds} in {minutes} min {seconds} s, on {} of {cpu}, Linux {kernel}, Ringway at {commit}; {}.{quick}",
-            if cpus.len() == 1 { "1 processor".to_owned() } else { format!("{} processors", cpus.len()) },
-            versions.collect::<Vec<_>>().join(", "),
+            "{rounds} in {minutes} min {seconds} s, on {processors} of {cpu}, Linux {kernel}, Ringway at \
+             {commit}; {}.{quick}",
+            versions.join(", "),
         )
     }
+}
+
+/// So many of these.
+fn count(found: usize, what: &str) -> String {
+    let s = if found == 1 { "" } else { "s" };
+    format!("{found} {what}{s}")
 }
 
 /// The peers whose versions this crate's lock file decides on.

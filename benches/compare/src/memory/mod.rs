@@ -15,11 +15,11 @@
 //! every run, because machines have moods: a run whose gauge is far from the others' is left out.
 
 mod control;
-mod peer;
+pub mod peer;
 mod peers;
-mod runner;
+pub mod runner;
 mod tables;
-mod workload;
+pub mod workload;
 
 use std::fs;
 use std::path::Path;
@@ -208,7 +208,11 @@ impl Cell {
                 Figure::Stream(_) => None,
             })
         };
-        let better = |reference| all(&move |sample| self.ringway_is_better(cells, reference, sample));
+        let better = |reference| {
+            all(&move |sample| {
+                self.ringway_is_better(&reference_cells(cells, reference, self), sample, usual)
+            })
+        };
         let mut figures = Figures {
             p50_ns: trip(|p50, _, _, _| p50),
             p99_ns: trip(|_, p99, _, _| p99),
@@ -233,24 +237,27 @@ impl Cell {
         Some(figures)
     }
 
-    /// How many times better one of Ringway's roles was in the same round: in batches if this is in batches,
-    /// and it was measured so.
-    fn ringway_is_better(&self, cells: &[Cell], reference: &str, sample: &Sample) -> Option<f64> {
-        let mut references: Vec<&Cell> = cells
-            .iter()
-            .filter(|cell| cell.entry.name == reference && cell.workload == self.workload)
-            .filter(|cell| cell.entry.batch <= self.entry.batch)
-            .collect();
-        references.sort_by_key(|cell| cell.entry.batch);
+    /// How many times better Ringway was in the same round.
+    fn ringway_is_better(&self, ringway: &[&Cell], sample: &Sample, usual: f64) -> Option<f64> {
         let same_round =
-            |cell: &&Cell| cell.samples.iter().find(|other| other.round == sample.round).copied();
-        let ringway = references.iter().rev().find_map(same_round)?.measured.figure;
+            |cell: &&Cell| cell.good(usual).into_iter().find(|other| other.round == sample.round);
         let mine = sample.measured.figure.main();
-        Some(match ringway {
+        Some(match ringway.iter().find_map(same_round)?.measured.figure {
             Figure::RoundTrip { p50, .. } => mine / p50,
             Figure::Stream(rate) => rate / mine,
         })
     }
+}
+
+/// One of Ringway's roles in the workload of this cell: first in batches, if this cell is in batches.
+fn reference_cells<'c>(cells: &'c [Cell], name: &str, of: &Cell) -> Vec<&'c Cell> {
+    let mut found: Vec<&Cell> = cells
+        .iter()
+        .filter(|cell| cell.entry.name == name && cell.workload == of.workload)
+        .filter(|cell| cell.entry.batch <= of.entry.batch)
+        .collect();
+    found.sort_by_key(|cell| std::cmp::Reverse(cell.entry.batch));
+    found
 }
 
 /// Latency as a multiple of the gauge, throughput as messages in the time of one.

@@ -74,7 +74,7 @@ impl Pace {
 }
 
 /// A queue. It is made in the parent, before the participants are forked, and dropped there after they ended.
-pub trait Peer: Sized + Sync {
+pub trait Peer: Sized + Send + Sync + 'static {
     /// The end to send by.
     type Sender: Sender;
     /// The end to receive by.

@@ -4,7 +4,9 @@
 //! turn. Nothing is waited for without an end: who does not get on is killed. Waiting is counted in naps and
 //! not by a clock, so that a machine that stands still for a while does not make a peer look stalled.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,7 +31,7 @@ const STALL_NAPS: u32 = 4_000;
 const LONGEST_NAPS: u32 = 10 * STALL_NAPS;
 
 /// A run to do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Case {
     /// What is measured.
     pub workload: Workload,
@@ -125,50 +127,61 @@ impl Case {
 
 /// Runs a peer.
 pub fn run<P: Peer>(case: &Case) -> Result<Ended> {
-    let control = Control::new(case.parties()).map_err(explain)?;
     // One queue for each way.
     let suffixes: &[&str] = if case.workload.kind == Kind::RoundTrip { &["a", "b"] } else { &["a"] };
-    let queues: Vec<P> =
-        suffixes.iter().map(|suffix| P::create(&case.setup(suffix))).collect::<Result<_>>()?;
-    let live = |party: usize| take_part(&queues, &control, case, party);
+    let queues = suffixes.iter().map(|suffix| P::create(&case.setup(suffix))).collect::<Result<_>>()?;
+    let control = Control::new(case.parties()).map_err(explain)?;
+    let shared = Arc::new(Shared::<P> { queues, control, case: case.clone() });
     let mut children: Vec<Child<Vec<Part>>> = Vec::new();
     if P::THREADS {
-        children.push(spawn(|| as_threads(case.parties(), &live)).map_err(explain)?);
+        children.push(spawn(|| as_threads(&shared)).map_err(explain)?);
     } else {
         for party in 0..case.parties() {
-            children.push(spawn(|| Ok(vec![live(party).map_err(tell)?])).map_err(explain)?);
+            children.push(spawn(|| Ok(vec![shared.take_part(party).map_err(tell)?])).map_err(explain)?);
         }
     }
-    // Dropped on the way out of here: children that still run are killed first, then the queues cleared away.
-    lead(case, &control, children)
+    // On the way out of here children that still run are killed first, then the queues are cleared away.
+    lead(case, &shared.control, children)
 }
 
-/// A participant's life.
-fn take_part<P: Peer>(queues: &[P], control: &Control, case: &Case, party: usize) -> Result<Part> {
-    pin(case.cpus[party % case.cpus.len()]).map_err(explain)?;
-    let workload = &case.workload;
-    match (workload.kind, queues) {
-        (Kind::RoundTrip, [there, back]) if party == 0 => ping(there, back, control, case.timing),
-        (Kind::RoundTrip, [there, back]) => echo(there, back, control),
-        (Kind::Stream, [queue]) if party < workload.producers => produce(queue, control, workload, party),
-        (Kind::Stream, [queue]) => consume(queue, control, workload, party - workload.producers),
-        _ => bail!("a round trip has two queues, a stream has one"),
+/// What the participants have in common.
+struct Shared<P> {
+    queues: Vec<P>,
+    control: Control,
+    case: Case,
+}
+
+impl<P: Peer> Shared<P> {
+    /// A participant's life.
+    fn take_part(&self, party: usize) -> Result<Part> {
+        let Shared { queues, control, case } = self;
+        pin(case.cpus[party % case.cpus.len()]).map_err(explain)?;
+        let workload = &case.workload;
+        match (workload.kind, &queues[..]) {
+            (Kind::RoundTrip, [there, back]) if party == 0 => ping(there, back, control, case.timing),
+            (Kind::RoundTrip, [there, back]) => echo(there, back, control),
+            (Kind::Stream, [queue]) if party < workload.producers => produce(queue, control, workload, party),
+            (Kind::Stream, [queue]) => consume(queue, control, workload, party - workload.producers),
+            _ => bail!("a round trip has two queues, a stream has one"),
+        }
     }
 }
 
-/// The participants as threads of this process.
-fn as_threads(
-    parties: usize,
-    live: &(impl Fn(usize) -> Result<Part> + Sync),
-) -> ringway_measure::Result<Vec<Part>> {
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..parties).map(|party| scope.spawn(move || live(party))).collect();
-        let joined = threads.into_iter().map(|thread| match thread.join() {
-            Ok(result) => result.map_err(tell),
-            Err(_) => Err(Error::new("a thread panicked")),
+/// The participants as threads of this process, which ends with the first error: then the other threads would
+/// wait for ever.
+fn as_threads<P: Peer>(shared: &Arc<Shared<P>>) -> ringway_measure::Result<Vec<Part>> {
+    let (tell_result, results) = mpsc::channel();
+    for party in 0..shared.case.parties() {
+        let (shared, tell_result) = (shared.clone(), tell_result.clone());
+        thread::spawn(move || {
+            let lived = panic::catch_unwind(AssertUnwindSafe(|| shared.take_part(party)));
+            let lived = lived.unwrap_or_else(|_| Err(anyhow!("thread {party} panicked")));
+            // Nobody listens any more if another one was first to fail.
+            let _ = tell_result.send(lived);
         });
-        joined.collect()
-    })
+    }
+    drop(tell_result);
+    results.into_iter().map(|result| result.map_err(tell)).collect()
 }
 
 /// The parent's part.

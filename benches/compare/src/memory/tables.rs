@@ -94,9 +94,9 @@ fn streams(rows: &[&Row], payload: usize) -> Table {
         ]);
     }
     let notes = vec![format!(
-        "{name} messages per second, median of the rounds (lowest-highest). per gauge: messages in the time of \
-         one gauge. vs: the rate of Ringway's exclusive or shared role in the same round (in batches if the \
-         peer is) divided by the peer's; above 1, Ringway is faster."
+        "{name} messages per second, median of the rounds (lowest-highest). per gauge: messages in the time \
+         of one gauge. vs: the rate of Ringway's exclusive or shared role in the same round (in batches if \
+         the peer is) divided by the peer's; above 1, Ringway is faster."
     )];
     table(format!("Streams, {}", bytes(payload)), &header, lines, notes)
 }

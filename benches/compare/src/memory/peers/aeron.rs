@@ -31,7 +31,7 @@ mod linked {
     use rusteron_media_driver::{
         Aeron as Client, AeronCError, AeronDriver, AeronDriverContext, AeronExclusivePublication,
         AeronFragmentClosureAssembler, AeronHeader, AeronSubscription, Handlers, IntoCString,
-        aeron_threading_mode_enum,
+        bindings::aeron_threading_mode_enum,
     };
 
     use crate::memory::peer::{Pace, Peer, Receiver, Sender, Setup};

@@ -100,18 +100,17 @@ fn run_sized<P64: Peer, P1024: Peer, P65536: Peer>(case: &Case) -> Result<Ended>
 
 /// All there are, in the order of the tables.
 pub fn all() -> Vec<Entry> {
+    use array_queue::Array;
+    use channel::Channel;
+    use disruptor::Disruptor;
+    use iceoryx2::Iceoryx2;
+    use rtrb::Rtrb;
+    use shaq::{Mpmc, Spsc};
     type Exclusive = ringway::Ringway<true>;
     type Shared = ringway::Ringway<false>;
-    let rtrb = Entry::sized::<rtrb::Rtrb<64>, rtrb::Rtrb<1024>, rtrb::Rtrb<65_536>>("rtrb").pair();
-    let disruptor =
-        Entry::sized::<disruptor::Disruptor<64>, disruptor::Disruptor<1024>, disruptor::Disruptor<65_536>>(
-            "disruptor",
-        )
-        .pair();
-    let spsc = Entry::sized::<shaq::Spsc<64>, shaq::Spsc<1024>, shaq::Spsc<65_536>>("shaq SPSC").pair();
-    let iceoryx2 = Entry::sized::<iceoryx2::Iceoryx2<64>, iceoryx2::Iceoryx2<1024>, iceoryx2::Iceoryx2<65_536>>(
-        "iceoryx2",
-    );
+    let rtrb = Entry::sized::<Rtrb<64>, Rtrb<1024>, Rtrb<65_536>>("rtrb").pair();
+    let disruptor = Entry::sized::<Disruptor<64>, Disruptor<1024>, Disruptor<65_536>>("disruptor").pair();
+    let spsc = Entry::sized::<Spsc<64>, Spsc<1024>, Spsc<65_536>>("shaq SPSC").pair();
     vec![
         Entry::new::<Exclusive>(EXCLUSIVE).pair(),
         Entry::new::<Exclusive>(EXCLUSIVE).pair().batches(),
@@ -120,9 +119,9 @@ pub fn all() -> Vec<Entry> {
         aeron::entry(),
         spsc,
         spsc.batches(),
-        Entry::sized::<shaq::Mpmc<64>, shaq::Mpmc<1024>, shaq::Mpmc<65_536>>("shaq MPMC"),
+        Entry::sized::<Mpmc<64>, Mpmc<1024>, Mpmc<65_536>>("shaq MPMC"),
         Entry::new::<cloudtoid::Cloudtoid>("cloudtoid-interprocess"),
-        iceoryx2.pair(),
+        Entry::sized::<Iceoryx2<64>, Iceoryx2<1024>, Iceoryx2<65_536>>("iceoryx2").pair(),
         boost::entry(),
         Entry { missing: zeromq::missing, ..Entry::new::<zeromq::ZeroMq>("ZeroMQ ipc") },
         Entry::new::<sockets::Sockets<true>>("Unix sockets, polled"),
@@ -131,12 +130,8 @@ pub fn all() -> Vec<Entry> {
         Entry { fits: pipes::fit, ..Entry::new::<pipes::Pipes<false>>("pipes") },
         Entry { fits: posix_mq::fits, ..Entry::new::<posix_mq::PosixMq<true>>("POSIX mq, polled") },
         Entry { fits: posix_mq::fits, ..Entry::new::<posix_mq::PosixMq<false>>("POSIX mq") },
-        Entry::sized::<array_queue::Array<64>, array_queue::Array<1024>, array_queue::Array<65_536>>(
-            "crossbeam ArrayQueue",
-        ),
-        Entry::sized::<channel::Channel<64>, channel::Channel<1024>, channel::Channel<65_536>>(
-            "crossbeam-channel",
-        ),
+        Entry::sized::<Array<64>, Array<1024>, Array<65_536>>("crossbeam ArrayQueue"),
+        Entry::sized::<Channel<64>, Channel<1024>, Channel<65_536>>("crossbeam-channel"),
         rtrb,
         rtrb.batches(),
         disruptor,

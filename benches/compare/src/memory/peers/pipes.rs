@@ -1,5 +1,5 @@
-//! Pipes. All messages of a run are of one length, so a message is that many bytes. Writes of up to 4,096 bytes
-//! are all or nothing, so several may write and read those.
+//! Pipes. All messages of a run are of one length, so a message is that many bytes. Writes of up to 4,096
+//! bytes are all or nothing, so several may write and read those.
 
 use std::os::fd::OwnedFd;
 

@@ -118,8 +118,8 @@ impl<const N: usize> Peer for Mpmc<N> {
     fn create(setup: &Setup) -> Result<Self> {
         let file = new_file(setup)?;
         let size = mpmc::minimum_file_size::<Bytes<N>>(setup.capacity);
-        // SAFETY: the file is new, so this initializes it for the first time. The messages are bytes, valid in
-        // every process.
+        // SAFETY: the file is new, so this initializes it for the first time. The messages are bytes, valid
+        // in every process.
         unsafe { mpmc::Producer::<Bytes<N>>::create(&file, size) }.map_err(explain)?;
         Ok(Mpmc { file, setup: setup.clone() })
     }
