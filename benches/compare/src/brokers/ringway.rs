@@ -1,0 +1,106 @@
+//! Ringway itself: publish, receive under a lease, acknowledge.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use ringway::{Consumer, OnFull, Producer, Queue, Store};
+use tempfile::TempDir;
+
+use super::server::Durability;
+use super::{Broker, Line, Receiver, Sender, TICK};
+
+/// A queue is full when the consumer is this far behind; producers wait then.
+const CAPACITY: u32 = 16_384;
+
+/// A store.
+#[derive(Debug)]
+pub struct Ringway {
+    directory: TempDir,
+}
+
+impl Ringway {
+    pub fn new() -> Result<Ringway> {
+        Ok(Ringway { directory: Durability::Volatile.directory()? })
+    }
+
+    /// The queue, as seen by the calling process, which becomes a participant of its own.
+    fn queue(&self, queue: Line<'_>) -> Result<Queue> {
+        let store = Store::open_or_create(self.directory.path().join("store"))?;
+        // A slot has room for the message and the ring's own 16 bytes.
+        let slot = (queue.payload + 16).next_multiple_of(64).max(128);
+        let options = Queue::options().capacity(CAPACITY).slot_size(slot as u32);
+        Ok(options.open_or_create(&store, queue.name)?)
+    }
+}
+
+impl Broker for Ringway {
+    type Sender = Publisher;
+    type Receiver = Consumer;
+
+    fn receiver(&self, queue: Line<'_>) -> Result<Consumer> {
+        Ok(self.queue(queue)?.consumer("default").build()?)
+    }
+
+    fn sender(&self, queue: Line<'_>, window: usize) -> Result<Publisher> {
+        let builder = self.queue(queue)?.producer().on_full(OnFull::Block(Duration::from_secs(60)));
+        Ok(Publisher { producer: builder.build()?, pending: Vec::new(), count: 0, window })
+    }
+}
+
+/// A producer.
+#[derive(Debug)]
+pub struct Publisher {
+    producer: Producer,
+    pending: Vec<Vec<u8>>,
+    /// How many of them wait for the batch to be full.
+    count: usize,
+    window: usize,
+}
+
+impl Sender for Publisher {
+    #[inline]
+    fn send(&mut self, payload: &[u8]) -> Result<()> {
+        if self.window == 1 {
+            self.producer.publish(payload).map_err(|error| anyhow!("{}", error.failure))?;
+            return Ok(());
+        }
+        match self.pending.get_mut(self.count) {
+            Some(place) => payload.clone_into(place),
+            None => self.pending.push(payload.to_vec()),
+        }
+        self.count += 1;
+        if self.count == self.window { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let batch = self.pending[..self.count].iter().map(Vec::as_slice);
+        for result in self.producer.publish_batch(batch) {
+            result.map_err(|error| anyhow!("{}", error.failure))?;
+        }
+        self.count = 0;
+        Ok(())
+    }
+}
+
+impl Receiver for Consumer {
+    #[inline]
+    fn take(&mut self, max: usize, mut see: impl FnMut(&[u8])) -> Result<usize> {
+        if max == 1 {
+            let Some(delivery) = self.receive_timeout(TICK)? else { return Ok(0) };
+            see(delivery.payload());
+            delivery.ack().map_err(|error| anyhow!("{}", error.failure)).context("a lease was lost")?;
+            return Ok(1);
+        }
+        let deliveries = self.receive_batch(max, TICK)?;
+        let taken = deliveries.len();
+        for delivery in deliveries {
+            see(delivery.payload());
+            delivery.ack().map_err(|error| anyhow!("{}", error.failure)).context("a lease was lost")?;
+        }
+        Ok(taken)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
