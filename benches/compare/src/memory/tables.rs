@@ -24,8 +24,8 @@ fn gauge(found: &Found) -> Option<String> {
     let (out, all) = found.left_out;
     let gauge = found.gauge?.show(1.0);
     Some(format!(
-        "Gauge: a round trip over two cache lines between two processes, {gauge} ns. {out} of {all} runs were \
-         left out because the gauge beside them was unusual."
+        "Gauge: a round trip over two cache lines between two processes, {gauge} ns. {out} of {all} runs \
+         were left out because the gauge beside them was unusual."
     ))
 }
 
