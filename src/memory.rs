@@ -58,8 +58,10 @@ pub trait Memory {
     fn fetch_and(&self, place: Place, bits: u64) -> u64;
     /// Raises the word to at least `value`, AcqRel.
     fn fetch_max(&self, place: Place, value: u64) -> u64;
-    /// Asks for the line of a word that will be read soon. Changes nothing.
+    /// Asks for the line of a word that will be read soon; for `seq`, for the slot's first two. Changes
+    /// nothing.
     fn prefetch(&self, _place: Place) {}
-    /// Asks for the line of a word that will be written soon. Changes nothing.
+    /// Asks for the line of a word that will be written soon; for `seq`, for the slot's first two. Changes
+    /// nothing.
     fn prefetch_for_write(&self, _place: Place) {}
 }

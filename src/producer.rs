@@ -129,6 +129,7 @@ impl Producer {
     ///
     /// [`PublishError`] gives the message back and says why: `Full`, `TooLarge`, `HeadersTooLarge`,
     /// `NoSpace`, `Removed`, `Forked`, `Io`.
+    #[inline(always)]
     pub fn publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
         self.publish_by(message, self.on_full)
     }
@@ -251,7 +252,7 @@ impl Producer {
         Ok(Loan { producer: self, position, payload, published: false })
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish_by<M: Payload>(&self, message: M, on_full: OnFull) -> Result<Receipt, PublishError<M>> {
         let put = match self.put_inline(&message) {
             Some(position) => Ok(position),

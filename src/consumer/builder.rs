@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use super::Consumer;
 use super::rounds::Rounds;
 use super::spares::Spares;
+use super::{Consumer, GLANCES};
 use crate::delivery::policy::policy_of;
 use crate::queue::attach::{Attached, Role};
 use crate::queue::groups::settings_of;
@@ -107,6 +107,7 @@ impl ConsumerBuilder {
             birth: words.birth.load(Acquire),
             limit: self.max_in_flight,
             wait: self.wait,
+            glances: if self.wait == Wait::Park { 1 } else { GLANCES },
             spares: Spares::new(),
             rounds: Rounds::new(),
             not_due: Cell::new(Attention::NONE),

@@ -23,8 +23,8 @@ pub(super) enum Look {
 }
 
 impl Consumer {
-    /// A fresh message where nothing stands in the way: it is not time to look around, nothing was returned, and
-    /// the next position is READY.
+    /// A fresh message where nothing stands in the way: it is not time to look around, nothing was returned,
+    /// and the next position is READY.
     #[inline(always)]
     pub(super) fn glance(&self, view: &View<'_>) -> Ready {
         if self.rounds.is_due() || self.attached.forked() || self.in_flight.get() >= self.limit {
@@ -44,11 +44,11 @@ impl Consumer {
 
     /// Some glances in a row, until one says more than that there is nothing yet.
     ///
-    /// With all of the glance in the loop, a message that arrives finds its lease on the way already. A tighter loop
-    /// was slower: it takes the line from the producer in the middle of its writes.
-    pub(super) fn glance_about(&self, glances: u32) -> Option<Leased> {
+    /// With all of the glance in the loop, a message that arrives finds its lease on the way already. A
+    /// tighter loop was slower: it takes the line from the producer in the middle of its writes.
+    pub(super) fn glance_about(&self) -> Option<Leased> {
         let view = self.view();
-        for _ in 0..glances {
+        for _ in 0..self.glances {
             match self.glance(&view) {
                 Ready::Message(leased) => return Some(leased),
                 Ready::NotYet => hint::spin_loop(),
@@ -152,8 +152,8 @@ impl Consumer {
         }
     }
 
-    /// `hand_over` where it is easy: the first delivery of a message that fits its slot and is to be copied, under a
-    /// lease until death. `None`: nothing was done.
+    /// `hand_over` where it is easy: the first delivery of a message that fits its slot and is to be copied,
+    /// under a lease until death. `None`: nothing was done.
     #[inline(always)]
     pub(super) fn hand_over_plain(&self, view: &View<'_>, leased: Leased) -> Option<Delivery<'_>> {
         if !self.plain || leased.attempts != 1 || leased.position < self.birth {

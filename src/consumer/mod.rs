@@ -2,8 +2,8 @@
 //!
 //! A receive is a number of *looks*, with waiting in between. One look (`look`) asks the ring for a returned
 //! message, else for a fresh one, takes the lease and hands the message over as a delivery. Now and then a
-//! consumer looks around, in place of a daemon: it does its share of the sweep and of recovery; how soon again
-//! is for `rounds`. The waiting is here: spin, spin and then sleep, or sleep at once.
+//! consumer looks around, in place of a daemon: it does its share of the sweep and of recovery; how soon
+//! again is for `rounds`. The waiting is here: spin, spin and then sleep, or sleep at once.
 
 mod builder;
 mod look;
@@ -11,6 +11,7 @@ mod rounds;
 mod spares;
 
 use std::cell::Cell;
+use std::hint;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,12 +32,12 @@ const GLANCES: u32 = 32;
 /// Looks before an adaptive consumer sleeps: some 20 us.
 const LOOKS: u32 = 64;
 
-/// Looks before an adaptive consumer lets others run in between: where there are more processes than processors, it
-/// may keep out the one it waits for.
+/// Looks before an adaptive consumer lets others run in between: where there are more processes than
+/// processors, it may keep out the one it waits for.
 const SPINS: u32 = 4;
 
-/// The first look of a wait that reads the claim word of an empty slot too, which takes its line from the producers:
-/// after more than a message's round trip, so that whoever answers at once is not slowed down.
+/// The first look of a wait that reads the claim word of an empty slot too, which takes its line from the
+/// producers: after more than a message's round trip, so that whoever answers at once is not slowed down.
 const FIRST_THOROUGH: u32 = 8;
 
 /// Looks from one such to the next.
@@ -87,6 +88,8 @@ pub struct Consumer {
     birth: u64,
     limit: usize,
     wait: Wait,
+    /// Glances between two looks.
+    glances: u32,
     pub(crate) spares: Spares,
     rounds: Rounds,
     /// The group's attention word when it was last found that nothing is due yet. As long as it stands, and
@@ -103,16 +106,22 @@ impl Consumer {
     ///
     /// [`ReceiveError`]: `InFlightLimit`, `GroupRemoved`, `Removed`, `Forked`; `Damaged` if a message cannot be
     /// read, which is then parked as a dead letter.
-    #[inline]
+    #[inline(always)]
     pub fn receive(&self) -> Result<Delivery<'_>, ReceiveError> {
         let view = self.view();
-        match self.glance(&view) {
-            Ready::Message(leased) => match self.hand_over_plain(&view, leased) {
-                Some(delivery) => Ok(delivery),
-                None => self.receive_other(leased),
-            },
-            Ready::NotYet | Ready::Unclear => self.receive_waiting(),
+        // The answer to what was just published is on its way: the first glances are here, with no call in
+        // between.
+        for _ in 0..self.glances {
+            match self.glance(&view) {
+                Ready::Message(leased) => match self.hand_over_plain(&view, leased) {
+                    Some(delivery) => return Ok(delivery),
+                    None => return self.receive_other(leased),
+                },
+                Ready::NotYet => hint::spin_loop(),
+                Ready::Unclear => break,
+            }
         }
+        self.receive_waiting()
     }
 
     #[inline(never)]
@@ -257,8 +266,7 @@ impl Consumer {
         let mut slept = false;
         for look in 1_u32.. {
             // Who was woken looks for the message before looking around.
-            let glances = if self.wait == Wait::Park { 1 } else { GLANCES };
-            if let Some(leased) = self.glance_about(glances)
+            if let Some(leased) = self.glance_about()
                 && let Some(delivery) = self.hand_over(leased)?
             {
                 return Ok(Some(delivery));
@@ -293,8 +301,8 @@ impl Consumer {
         Ok(None)
     }
 
-    /// How long to sleep at most: whoever swept last is the one to do it again. `slept`: nothing came during the last
-    /// nap, so it is worth while to find out whether there is anything to be swept for.
+    /// How long to sleep at most: whoever swept last is the one to do it again. `slept`: nothing came during
+    /// the last nap, so it is worth while to find out whether there is anything to be swept for.
     fn nap(&self, slept: bool) -> Duration {
         if slept && self.in_flight.get() == 0 && self.attached.is_only_consumer() {
             NAP_ALONE

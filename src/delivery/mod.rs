@@ -172,7 +172,7 @@ impl<'c> Delivery<'c> {
     ///
     /// `LeaseLost`: it ran out before, and the message is redelivered. `Forked`. The delivery comes back in
     /// the error.
-    #[inline]
+    #[inline(always)]
     pub fn ack(self) -> Result<(), SettleError<Self>> {
         let consumer = self.consumer;
         self.settle(|held| {

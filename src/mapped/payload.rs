@@ -104,8 +104,8 @@ impl Span {
 }
 
 impl View<'_> {
-    /// Prepares the slot of a position that the caller has claimed for a message that fits it: `len` bytes, of
-    /// them `headers` headers.
+    /// Prepares the slot of a position that the caller has claimed for a message that fits it: `len` bytes,
+    /// of them `headers` headers.
     #[inline(always)]
     pub(crate) fn inline_span(&self, position: u64, headers: usize, len: usize) -> Span {
         // As in `prepare`.
@@ -118,8 +118,8 @@ impl View<'_> {
         Span { start, len, headers }
     }
 
-    /// The bytes of a message at a leased position that fits its slot, whose `seq` said `len`. `None`: it does not,
-    /// or there are more headers than bytes.
+    /// The bytes of a message at a leased position that fits its slot, whose `seq` said `len`. `None`: it
+    /// does not, or there are more headers than bytes.
     #[inline(always)]
     pub(crate) fn span_in_slot(&self, position: u64, len: u32) -> Option<Span> {
         let slot = self.slot(position);

@@ -55,8 +55,8 @@ impl Mapped {
         }
     }
 
-    /// The same for one who has to do with this group only: every group is taken for it, so that its index need not
-    /// be looked at for each word.
+    /// The same for one who has to do with this group only: every group is taken for it, so that its index
+    /// need not be looked at for each word.
     #[inline(always)]
     pub(crate) fn view_of(&self, group: u8) -> View<'_> {
         let view = self.view();
@@ -86,8 +86,8 @@ impl View<'_> {
         self.ledgers + self.group_index(group) * self.ledger_size
     }
 
-    /// The offset of a place's word: a multiple of 8 inside the plan, for any position, group and index, since
-    /// masks and `group_index` keep them in their arrays.
+    /// The offset of a place's word: a multiple of 8 inside the plan, for any position, group and index,
+    /// since masks and `group_index` keep them in their arrays.
     #[inline(always)]
     fn offset(&self, place: Place) -> u64 {
         let queue_at = |field: usize| WORDS_AT + field as u64;
@@ -166,37 +166,47 @@ impl Memory for View<'_> {
 
     #[inline(always)]
     fn prefetch(&self, place: Place) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch touches nothing, whatever the address.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().wrapping_add(self.offset(place) as usize).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = place;
+        self.prefetch_lines(place, prefetch_line);
     }
 
     #[inline(always)]
     fn prefetch_for_write(&self, place: Place) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch touches nothing, whatever the address. The intrinsic with the hint ET0 would be a
-        // plain prefetch unless the whole program is built for processors with PREFETCHW; those without treat
-        // the instruction as a NOP.
-        unsafe {
-            std::arch::asm!(
-                "prefetchw [{}]",
-                in(reg) self.base.as_ptr().wrapping_add(self.offset(place) as usize),
-                options(nostack, preserves_flags)
-            );
-            if matches!(place, Place::Seq(_)) && self.slot_size > 64 {
-                std::arch::asm!(
-                    "prefetchw [{}]",
-                    in(reg) self.base.as_ptr().wrapping_add(self.offset(place) as usize+64),
-                    options(nostack, preserves_flags)
-                );
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = place;
+        self.prefetch_lines(place, prefetch_line_for_write);
     }
+}
+
+impl View<'_> {
+    #[inline(always)]
+    fn prefetch_lines(&self, place: Place, line: impl Fn(*const u8)) {
+        let address = self.base.as_ptr().wrapping_add(self.offset(place) as usize);
+        line(address);
+        if matches!(place, Place::Seq(_)) && self.slot_size > 64 {
+            line(address.wrapping_add(64));
+        }
+    }
+}
+
+#[inline(always)]
+fn prefetch_line(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches nothing, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// The intrinsic with the hint ET0 would be a plain prefetch unless the whole program is built for processors
+/// with PREFETCHW; those without treat the instruction as a NOP.
+#[inline(always)]
+fn prefetch_line_for_write(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches nothing, whatever the address.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

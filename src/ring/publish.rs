@@ -30,8 +30,8 @@ enum Stand {
     Held,
 }
 
-/// A producer's place in the ring. Private to one handle; what is lost with it was only hints. (Cells, since it is
-/// used through shared references, by one thread, and on a path where no borrow needs to be counted.)
+/// A producer's place in the ring. Private to one handle; what is lost with it was only hints. (Cells, since
+/// it is used through shared references, by one thread, and on a path where no borrow needs to be counted.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publisher {
     me: Owner,
@@ -256,7 +256,8 @@ impl Publisher {
 }
 
 /// Where the run of free positions ends that starts at `position`, as far as it can be told at a glance: each
-/// was claimed in the last lap, and settled by all groups. That is the ordinary case; `stand` knows the others.
+/// was claimed in the last lap, and settled by all groups. That is the ordinary case; `stand` knows the
+/// others.
 ///
 /// The next run's lines are asked for meanwhile.
 fn free_run<M: Memory>(memory: &M, position: u64) -> u64 {

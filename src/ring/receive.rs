@@ -109,7 +109,12 @@ impl Subscriber {
         // Acquire: pairs with the Release in `Publisher::finish`.
         let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
         if !seq.is_ready(lap) {
-            return if before(seq.lap(), lap) { Ready::NotYet } else { Ready::Unclear };
+            if !before(seq.lap(), lap) {
+                return Ready::Unclear;
+            }
+            // The rest of the message, if it is on its way, comes along with the first line.
+            memory.prefetch(Place::Seq(position));
+            return Ready::NotYet;
         }
         let Some(lease) = self.lease_fresh(memory, position, lap) else { return Ready::Unclear };
         self.head.set(position + 1);

@@ -34,9 +34,9 @@ pub enum Return {
 
 /// LEASED -> DONE.
 ///
-/// A lease until death is ended by its holder, or by whoever has proved the holder dead, who then does nothing
-/// more: so the holder's end of it is a plain store. One with a deadline takes a CAS, since a sweep may be faster.
-/// Release (store and CAS): pairs with the Acquire in the producers' `free_run` and `stand`.
+/// A lease until death is ended by its holder, or by whoever has proved the holder dead, who then does
+/// nothing more: so the holder's end of it is a plain store. One with a deadline takes a CAS, since a sweep
+/// may be faster. Release (store and CAS): pairs with the Acquire in the producers' `free_run` and `stand`.
 ///
 /// # Errors
 ///

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use ringway::memory::{Memory, Place};
-use ringway::ring::{Found, Lease, Leased, Owner, Publisher, Ready, Subscriber, Unfinished, lap_of, repair, settle};
+use ringway::ring::{
+    Found, Lease, Leased, Owner, Publisher, Ready, Subscriber, Unfinished, lap_of, repair, settle,
+};
 
 use super::config::{Config, Mutant};
 use super::replay::{Op, Replay};
