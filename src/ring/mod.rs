@@ -130,10 +130,10 @@
 //!
 //! # Settle
 //!
-//! [`settle::ack`] is one CAS against the very word that the lease returned, or a plain store where nobody
-//! else may write it (an exclusive consumer's lease until death). A word that has changed means that the
-//! lease is lost: nothing is touched. `turn` goes up with each lease, so a word does not come again while
-//! somebody remembers it.
+//! [`settle::ack`] of a lease with a deadline is one CAS against the very word that the lease returned. A word
+//! that has changed means that the lease is lost: nothing is touched. `turn` goes up with each lease, so a word
+//! does not come again while somebody remembers it. A lease until death takes a plain store, in shared groups
+//! too: only its holder ends it, or whoever has proved that the holder will do nothing more.
 //!
 //! Everything else that ends a lease goes through the due word first ([`settle::give_back`], the sweep,
 //! recovery): CAS from what was seen to *back*, then the lease word, then the mark. From *back* on,
