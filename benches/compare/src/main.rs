@@ -1,7 +1,7 @@
 //! The command: measures what is asked for, and prints it.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -12,20 +12,29 @@ use ringway_compare::options::{Family, Options};
 use ringway_compare::report::{Report, Row};
 use ringway_compare::{brokers, interrupt, memory};
 
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match measure(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringway-compare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> anyhow::Result<()> {
     interrupt::watch()?;
     let start = Instant::now();
     let mut rows: Vec<Row> = Vec::new();
     let (mut tables, mut gauge) = (Vec::new(), None);
     if options.wants(Family::Memory) {
-        let found = memory::run(&options)?;
+        let found = memory::run(options)?;
         tables.extend(memory::tables(&found));
         rows.extend(found.rows);
         gauge = found.gauge;
     }
     if options.wants(Family::Brokers) {
-        let found = brokers::run(&options)?;
+        let found = brokers::run(options)?;
         tables.extend(brokers::tables(&found));
         rows.extend(found);
     }
@@ -33,7 +42,7 @@ fn main() -> anyhow::Result<()> {
         bail!("no peer has {:?} in its name; without --only all are measured", options.only.join(", "));
     }
     let (machine, took) = (Machine::read(), start.elapsed());
-    let report = Report { options: &options, took, tables, rows, gauge, machine, commit: commit() };
+    let report = Report { options, took, tables, rows, gauge, machine, commit: commit() };
     print!("{}", report.text());
     if let Some(path) = &options.json {
         write(path, &(serde_json::to_string_pretty(&report.json())? + "\n"))?;

@@ -92,5 +92,6 @@ fn what_cannot_be_is_told_in_a_line() {
         let output = compare(arguments);
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && told.contains(text), "{arguments:?}: {told}");
+        assert!(!told.contains("panicked") && !told.contains("backtrace"), "{arguments:?}: {told}");
     }
 }

@@ -27,6 +27,9 @@ const ATTACH_NAPS: u32 = 30_000;
 /// Naps without any message, until a peer counts as stalled.
 const STALL_NAPS: u32 = 4_000;
 
+/// Naps in which the first lap is waited for.
+const LAP_NAPS: u32 = 3_000;
+
 /// Naps until a peer counts as stalled though there are messages.
 const LONGEST_NAPS: u32 = 10 * STALL_NAPS;
 
@@ -241,9 +244,8 @@ impl Led<'_> {
         let receivers = self.case.workload.producers..self.case.parties();
         let Timing { warm_up, first_messages, measure } = self.case.timing;
         thread::sleep(warm_up);
-        if !self.watch(STALL_NAPS, |control| control.total(receivers.clone()) >= first_messages)? {
-            return Ok(None);
-        }
+        // A peer that takes longer than that for a lap has other worries than new pages.
+        self.watch_for(STALL_NAPS, LAP_NAPS, |control| control.total(receivers.clone()) >= first_messages)?;
         // Once more, in case the machine stood still for all that time.
         for _ in 0..2 {
             let (start, before) = (Instant::now(), self.control.total(receivers.clone()));
@@ -265,8 +267,13 @@ impl Led<'_> {
     ///
     /// The first of any participant.
     fn watch(&mut self, naps: u32, there: impl Fn(&Control) -> bool) -> Result<bool> {
+        self.watch_for(naps, naps.max(LONGEST_NAPS), there)
+    }
+
+    /// As `watch`, and for at most so many naps in all.
+    fn watch_for(&mut self, naps: u32, longest: u32, there: impl Fn(&Control) -> bool) -> Result<bool> {
         let (mut idle, mut all, mut seen) = (0, 0, 0);
-        while idle < naps && all < naps.max(LONGEST_NAPS) {
+        while idle < naps && all < longest {
             if there(self.control) || self.children.is_empty() {
                 return Ok(true);
             }

@@ -10,14 +10,26 @@ pub fn tables(found: &Found) -> Vec<Table> {
     let mut tables = Vec::new();
     for payload in payloads {
         let rows: Vec<&Row> = found.rows.iter().filter(|row| row.payload == payload).collect();
-        tables.push(round_trips(&rows, payload, found));
+        // Once is enough.
+        let gauge = if tables.is_empty() { gauge(found) } else { None };
+        tables.push(round_trips(&rows, payload, gauge));
         tables.push(streams(&rows, payload));
     }
     tables.extend(absent(&found.rows));
     tables
 }
 
-fn round_trips(rows: &[&Row], payload: usize, found: &Found) -> Table {
+/// What is to be said of the gauge.
+fn gauge(found: &Found) -> Option<String> {
+    let (out, all) = found.left_out;
+    let gauge = found.gauge?.show(1.0);
+    Some(format!(
+        "Gauge: a round trip over two cache lines between two processes, {gauge} ns. {out} of {all} runs \
+         were left out because the gauge beside them was unusual."
+    ))
+}
+
+fn round_trips(rows: &[&Row], payload: usize, gauge: Option<String>) -> Table {
     let header =
         ["", "p50 ns", "p99 ns", "p99.9 ns", "max us", "x gauge", "vs exclusive", "vs shared", "faults"];
     let mut lines = Vec::new();
@@ -45,14 +57,7 @@ fn round_trips(rows: &[&Row], payload: usize, found: &Found) -> Table {
          shared role in the same round; above 1, Ringway is faster. (t): between threads of one process."
             .to_owned(),
     ];
-    if let Some(gauge) = found.gauge {
-        let (out, all) = found.left_out;
-        notes.push(format!(
-            "Gauge: a round trip over two cache lines between two processes, {} ns. {out} of {all} runs were \
-             left out because the gauge beside them was unusual.",
-            gauge.show(1.0)
-        ));
-    }
+    notes.extend(gauge);
     table(format!("Round trip, {}", bytes(payload)), &header, lines, notes)
 }
 
