@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::beanstalk::Beanstalk;
 use super::nats::{Nats, can_sync_always};
-use super::rabbit::Rabbit;
+use super::rabbit::{self, Rabbit};
 use super::redis::Redis;
 use super::ringway::Ringway;
 use super::server::{Durability, find};
 use super::sqlite::Sqlite;
+use super::version::installed;
 use super::work::{Pace, Plan, Streamed, Timed, one_by_one, stream};
 use super::{Broker, Line};
 use crate::interrupt;
@@ -97,16 +98,30 @@ impl Contender {
         self.durability == Durability::Durable && (self.kind != Kind::Nats || can_sync_always())
     }
 
+    /// Its program's name and version.
+    pub fn version(self) -> Option<String> {
+        let (name, version) = match self.kind {
+            Kind::Ringway => return None,
+            Kind::Redis => ("Redis", installed("redis-server", Some("--version"))),
+            Kind::Nats => ("NATS", installed("nats-server", Some("--version"))),
+            Kind::Rabbit => ("RabbitMQ", installed(rabbit::SCRIPT, None)),
+            Kind::Beanstalk => ("beanstalkd", installed("beanstalkd", Some("-v"))),
+            Kind::Sqlite => ("SQLite", Some(rusqlite::version().to_owned())),
+        };
+        version.map(|version| format!("{name} {version}"))
+    }
+
     /// What is not installed, and how to get it.
     pub fn missing(self) -> Option<String> {
         let (programs, package): (&[&str], _) = match self.kind {
             Kind::Ringway | Kind::Sqlite => return None,
             Kind::Redis => (&["redis-server"], "redis-server"),
             Kind::Nats => (&["nats-server"], "nats-server"),
-            Kind::Rabbit => (&["rabbitmq-server", "epmd"], "rabbitmq-server"),
+            Kind::Rabbit => (&[rabbit::SCRIPT, "epmd"], "rabbitmq-server"),
             Kind::Beanstalk => (&["beanstalkd"], "beanstalkd"),
         };
         let program = programs.iter().find(|program| find(program).is_none())?;
+        let program = program.rsplit('/').next().unwrap_or(program);
         Some(format!("{program} is not installed: apt-get install {package}"))
     }
 

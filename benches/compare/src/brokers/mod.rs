@@ -19,6 +19,7 @@ mod rounds;
 mod server;
 mod sqlite;
 mod tables;
+mod version;
 mod work;
 
 use std::time::Duration;

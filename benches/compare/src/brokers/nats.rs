@@ -8,7 +8,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::mem::ManuallyDrop;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -20,6 +19,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Runtime;
 
 use super::server::{Durability, Server, find, free_port};
+use super::version::{installed, is_at_least};
 use super::{Broker, Line, Receiver, Sender, TICK, runtime};
 
 /// Messages that the server hands out ahead of their acknowledgement.
@@ -35,13 +35,7 @@ pub struct Nats {
 
 /// Whether the server that is installed can be told to sync each message: since version 2.10.
 pub fn can_sync_always() -> bool {
-    let found = || {
-        let output = Command::new(find("nats-server")?).arg("--version").output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let mut numbers = text.trim().rsplit('v').next()?.split('.').map(str::parse::<u32>);
-        Some((numbers.next()?.ok()?, numbers.next()?.ok()?) >= (2, 10))
-    };
-    found().unwrap_or(false)
+    installed("nats-server", Some("--version")).is_some_and(|version| is_at_least(&version, (2, 10)))
 }
 
 impl Nats {

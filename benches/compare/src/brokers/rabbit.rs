@@ -25,6 +25,10 @@ use super::{Broker, Line, Receiver, Sender, TICK, runtime};
 /// Messages that the server hands out ahead of their acknowledgement.
 const AHEAD: u16 = 512;
 
+/// The server's own script, seen from the directory of the one on `PATH`. That one changes the user, and
+/// works only with the system's directories.
+pub const SCRIPT: &str = "../lib/rabbitmq/bin/rabbitmq-server";
+
 /// A node.
 #[derive(Debug)]
 pub struct Rabbit {
@@ -35,10 +39,8 @@ pub struct Rabbit {
 
 impl Rabbit {
     pub fn start(durability: Durability) -> Result<Rabbit> {
-        // The script itself: the one on PATH changes the user and works only with the system's directories.
-        let program = find("../lib/rabbitmq/bin/rabbitmq-server");
         let program =
-            program.context("rabbitmq-server is not installed (apt-get install rabbitmq-server)")?;
+            find(SCRIPT).context("rabbitmq-server is not installed (apt-get install rabbitmq-server)")?;
         let mapper = find("epmd").context("epmd is not installed (apt-get install erlang-base)")?;
         let mut server = Server::new("rabbitmq-server", durability)?;
         let (port, mapper_port, peer_port) = (free_port()?, free_port()?, free_port()?);

@@ -1,6 +1,6 @@
 //! The rows of brokers as tables: throughput, and one for the latencies of each payload.
 
-use super::contender::{PAYLOADS, RINGWAY, RINGWAY_ASLEEP};
+use super::contender::{Contender, PAYLOADS, RINGWAY, RINGWAY_ASLEEP};
 use crate::report::{Figures, Outcome, Row, Spread, Table, What, number};
 
 /// What a cell says that has no figure.
@@ -103,6 +103,7 @@ fn throughput(rows: &[Row]) -> Table {
          Ringway's batches."
             .to_owned(),
     ];
+    notes.extend(versions(rows));
     notes.extend(reasons(rows));
     notes.extend(faults(rows));
     Table {
@@ -152,6 +153,15 @@ fn latencies(rows: &[Row], payload: usize) -> Table {
         lines: peers(rows, What::OneWay).iter().map(line).collect(),
         notes: Vec::new(),
     }
+}
+
+/// What was measured, by its versions.
+fn versions(rows: &[Row]) -> Option<String> {
+    let measured = |name: &str| rows.iter().any(|row| row.peer == name && figures(Some(row)).is_some());
+    let contenders = Contender::all().into_iter().filter(|contender| measured(&contender.name()));
+    let mut versions: Vec<String> = contenders.filter_map(Contender::version).collect();
+    versions.dedup();
+    (!versions.is_empty()).then(|| format!("{}.", versions.join(", ")))
 }
 
 /// Why some have no figures, each said once.
