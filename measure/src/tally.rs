@@ -57,7 +57,7 @@ pub fn check(payload: &[u8]) -> Option<u64> {
     for word in words {
         differences |= u64::from_ne_bytes(*word) ^ id;
     }
-    let whole = differences == 0 && rest == &id.to_ne_bytes()[..rest.len()];
+    let whole = differences == 0 && (rest.is_empty() || rest == &id.to_ne_bytes()[..rest.len()]);
     whole.then_some(id)
 }
 
