@@ -2,7 +2,7 @@
 //! settle, the Acquire of the lease word in the producers' `stand`.
 
 use loom_tests::modelled::{Fault, Modelled, check, must_fail, owner, publish, receive};
-use ringway::ring::{Publisher, Subscriber, settle};
+use ringway::ring::{Publisher, Ready, Subscriber, settle};
 
 fn reuse(exclusive: bool, fault: Option<Fault>) {
     let memory = Modelled::new(2, fault);
@@ -95,4 +95,28 @@ fn settled_relaxed_by_store() {
 #[test]
 fn lease_read_relaxed() {
     must_fail("reuse, lease read relaxed", 3, || reuse(false, Some(Fault::LeaseLoadRelaxed)));
+}
+
+/// A slot that its group holds is skipped by every lap. A glance must say so at once, or each held slot costs each
+/// lap a wait.
+#[test]
+fn held_slot_is_no_empty_one() {
+    check("a held slot at a glance", 1, || {
+        let memory = Modelled::new(2, None);
+        let publisher = Publisher::new(&*memory, owner(1), false);
+        let subscriber = Subscriber::new(&*memory, 0, owner(2), false, false);
+        publish(&memory, &publisher, 71).expect("an empty ring has room");
+        let held = receive(&memory, &subscriber).expect("it is there");
+        for value in [72, 73, 74] {
+            publish(&memory, &publisher, value).expect("the other slot");
+            if value < 74 {
+                let next = receive(&memory, &subscriber).expect("it is there");
+                settle::ack(&*memory, 0, next.position, next.lease).expect("it is held");
+            }
+        }
+        assert_eq!(subscriber.next_ready(&*memory), Ready::Unclear);
+        let last = receive(&memory, &subscriber).expect("behind the held slot");
+        assert_eq!(last.position, held.position + 5);
+        assert_eq!(subscriber.next_ready(&*memory), Ready::NotYet, "the ring is empty");
+    });
 }
