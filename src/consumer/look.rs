@@ -98,6 +98,8 @@ impl Consumer {
                 Found::Empty | Found::Writing { .. } => {}
             }
         }
+        // A slot that is held, by whichever group, is skipped by every lap: that must not cost a wait.
+        let thorough = thorough || subscriber.is_behind(&view);
         match subscriber.next_fresh(&view, thorough, Unfinished::Wait) {
             Found::Message(leased) => Ok(Look::Message(leased)),
             Found::Writing { position, .. } if self.passes(position) => {

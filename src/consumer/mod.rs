@@ -271,8 +271,7 @@ impl Consumer {
             {
                 return Ok(Some(delivery));
             }
-            // A slot that is held is skipped by every lap: that must not cost a wait.
-            let thorough = look >= next_thorough || self.subscriber.is_behind(&self.view());
+            let thorough = look >= next_thorough;
             if let Some(delivery) = self.look_and_hand_over(thorough)? {
                 return Ok(Some(delivery));
             }
