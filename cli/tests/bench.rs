@@ -135,6 +135,25 @@ fn a_waiting_consumer_is_watched_and_woken() {
 }
 
 #[test]
+fn the_work_of_a_killed_process_comes_back() {
+    let report = report(&["recovery", "--capacity", "1024", "--wait", "adaptive,park"]);
+    assert_eq!(
+        values(&report, &["what", "wait", "capacity", "consumers"]),
+        ["adaptive", "park"].map(|wait| vec![json!("recovery"), json!(wait), json!(1_024), json!(2)])
+    );
+    for result in report["results"].as_array().expect("an array") {
+        let recovery = &result["recovery"];
+        assert_eq!(recovery["in_flight"], 512, "{result}");
+        for what in ["kill_to_free", "free_to_first", "free_to_all", "repair"] {
+            let figures = ["p50_ns", "p99_ns", "max_ns"].map(|key| recovery[what][key].as_f64().expect(key));
+            assert!(figures[0] > 0.0 && figures.is_sorted(), "{what} in {result}");
+        }
+        assert!(recovery["free_to_first"]["p50_ns"].as_f64() <= recovery["free_to_all"]["p50_ns"].as_f64());
+        assert_eq!(recovery["free_to_first"]["p50_ns"], result["p50_ns"]);
+    }
+}
+
+#[test]
 fn limits_are_measured() {
     let session = Session::new();
     let disk = session.path("");
@@ -247,6 +266,9 @@ fn what_cannot_be_measured_is_said_before_anything_is() {
         (&["idle", "--seconds", "0"], 2, "--seconds"),
         (&["--runs", "0"], 2, "--runs"),
         (&["limits", "--plot", "limits.svg"], 2, "--plot"),
+        (&["recovery", "--plot", "recovery.svg"], 2, "--plot"),
+        (&["recovery", "--capacity", "1000"], 2, "capacity"),
+        (&["recovery", "--capacity", "262144"], 2, "--capacity"),
         (&["latency", "--plot", missing], 1, "missing/plot.svg"),
         (&["latency", "--plot", here], 2, "directory"),
         (&["latency", "--dir", missing], 1, "missing/plot.svg"),
@@ -310,6 +332,7 @@ fn the_standard_set_has_every_kind() {
         json!(["throughput", "shared", 1, 1, 3, 64, 1]),
         json!(["throughput", "exclusive", 1, 1, 1, 1 << 20, 1]),
         json!(["idle", "shared", 1, 1, 1, 64, 1]),
+        json!(["recovery", "shared", 1, 2, 1, 64, 1]),
     ] {
         assert!(found.iter().any(|values| json!(values) == expected), "no {expected}");
     }

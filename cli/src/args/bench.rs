@@ -23,11 +23,19 @@ pub(crate) struct BenchArgs {
     pub(crate) command: Option<BenchCommand>,
 }
 
+impl BenchArgs {
+    /// How often each case is run.
+    pub(crate) fn runs(&self) -> u32 {
+        let usual = if matches!(self.command, Some(BenchCommand::Recovery(_))) { 20 } else { 5 };
+        self.common.runs.unwrap_or(usual)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BenchCommon {
-    /// How often each case is run.
-    #[arg(long, global = true, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) runs: u32,
+    /// How often each case is run [default: 5; of recovery 20].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) runs: Option<u32>,
     /// Shuffles the cases of each round by this number.
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
@@ -49,6 +57,8 @@ pub(crate) enum BenchCommand {
     Throughput(ThroughputArgs),
     /// What a consumer costs that waits, and how fast it wakes up.
     Idle(IdleArgs),
+    /// How soon the work of a killed process is handed out again.
+    Recovery(RecoveryArgs),
     /// What the machine can do at best.
     Limits(LimitsArgs),
     /// Throughput by payload, by number of processes, and by capacity.
@@ -148,6 +158,17 @@ pub(crate) struct IdleArgs {
     /// How often to wake it up.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000), default_value_t = 500)]
     pub(crate) wakes: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoveryArgs {
+    /// How the consumer waits that gets the work: several with commas in between [default: all, but spin
+    /// only where there is a processor for it].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) wait: Vec<WaitArg>,
+    /// Slots of the queue, a power of two up to 131072. Half of them are in flight.
+    #[arg(long, value_name = "SLOTS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=131_072))]
+    pub(crate) capacity: u32,
 }
 
 #[derive(Debug, Args)]

@@ -43,6 +43,8 @@ pub(super) enum What {
     Throughput,
     #[serde(rename = "idle")]
     Idle,
+    #[serde(rename = "recovery")]
+    Recovery,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -230,7 +232,9 @@ impl<'a> Plan<'a> {
             What::RoundTrip | What::OneWay => {
                 self.rate.map_or(100_000, |rate| (rate * 5.0) as u64).clamp(100, 100_000)
             }
-            What::Throughput | What::Idle => (4_u64 << 30).div_ceil(self.moved()).clamp(1_000, 4_000_000),
+            What::Throughput | What::Idle | What::Recovery => {
+                (4_u64 << 30).div_ceil(self.moved()).clamp(1_000, 4_000_000)
+            }
         };
         let messages = match self.queue.messages {
             Some(asked) if self.in_set => asked.min(usual),
@@ -288,6 +292,7 @@ impl Case {
             What::RoundTrip => "round trip".to_owned(),
             What::OneWay => "one way".to_owned(),
             What::Idle => return format!("idle, {}", wait_name(self.wait)),
+            What::Recovery => return format!("recovery, {}", wait_name(self.wait)),
             What::Throughput => {
                 let groups =
                     if self.groups > 1 { format!(", {} groups", self.groups) } else { String::new() };

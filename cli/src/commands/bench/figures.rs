@@ -52,6 +52,19 @@ impl Figures {
         self.all.curve()
     }
 
+    /// Percentiles of all runs together, for runs of a single latency each.
+    pub(super) fn pooled(&self) -> Percentiles {
+        let all = |ns: u64| (self.all.count() > 0).then_some(ns as f64);
+        Percentiles {
+            p50_ns: all(self.all.p50()),
+            p90_ns: all(self.all.p90()),
+            p99_ns: all(self.all.p99()),
+            p99_9_ns: all(self.all.p99_9()),
+            p99_99_ns: all(self.all.p99_99()),
+            ..self.percentiles()
+        }
+    }
+
     pub(super) fn percentiles(&self) -> Percentiles {
         let median = |runs: &Runs| runs.spread().map(|spread| spread.median);
         Percentiles {

@@ -1,8 +1,8 @@
 //! `ringway bench`: measures, in a way that can be repeated.
 //!
 //! A subcommand is a [set](sets) of [cases](case). The [rounds] run them in turns, beside
-//! [gauges](limits) of what the machine can do at best; a run is [latency], a [stream], or [idle], made by
-//! processes that are forked from this one, which therefore has no other thread. What they come to goes into
+//! [gauges](limits) of what the machine can do at best; a run is [latency], a [stream], [idle] or a
+//! [recovery], made by processes that are forked from this one, which therefore has no other thread. What they come to goes into
 //! one [report], which is printed as JSON or as [tables], and [drawn](plot).
 
 mod case;
@@ -12,6 +12,7 @@ mod latency;
 mod limits;
 mod place;
 mod plot;
+mod recovery;
 mod report;
 mod rounds;
 mod run;
@@ -39,7 +40,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     }
     let set = Set::of(args.command.as_ref())?;
     if args.common.plot.is_some() && !set.can_be_drawn() {
-        return Err(Failure::new(Code::Usage, "limits are not drawn: leave out --plot"));
+        return Err(Failure::new(Code::Usage, "limits and recoveries are not drawn: leave out --plot"));
     }
     // Before hours of measuring, and not after.
     let canvas = args.common.plot.as_deref().map(Canvas::open).transpose()?;
@@ -59,9 +60,9 @@ fn measure(
     let common = &args.common;
     set.cases.iter().try_for_each(|case| watch.place.check(case))?;
     let Set { cases, gauges, axes } = set;
-    let measured = rounds::run(watch, cases, &gauges, common.runs, common.seed);
+    let measured = rounds::run(watch, cases, &gauges, args.runs(), common.seed);
     let (outcomes, gauges) = measured.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
-    let report = Report::new(common, &outcomes, &gauges)?;
+    let report = Report::new(args, &outcomes, &gauges)?;
     if context.json {
         output::json(&report)?
     } else {

@@ -95,23 +95,23 @@ pub(super) fn group_name(group: usize) -> String {
 }
 
 impl Stand {
-    /// Opens a queue, in a child.
-    pub(super) fn queue(&self, case: &Case, name: &str) -> Result<Queue> {
+    /// Opens the store, in a child.
+    pub(super) fn store(&self, case: &Case) -> Result<Store> {
         let options = StoreOptions::new();
         // SAFETY: the store was made for this run, in a directory of this user's, and all who open it run
         // this program.
         let options = if case.zero_copy { unsafe { options.trust_peers() } } else { options };
-        Ok(options.open(&self.path)?.queue(name)?)
+        Ok(options.open(&self.path)?)
     }
 
     pub(super) fn producer(&self, case: &Case, queue: &str) -> Result<Producer> {
-        let producer = self.queue(case, queue)?.producer();
+        let producer = self.store(case)?.queue(queue)?.producer();
         let producer = producer.on_full(OnFull::Block(Duration::MAX)).wait(case.wait);
         Ok(if case.role == Role::Exclusive { producer.exclusive() } else { producer }.build()?)
     }
 
     pub(super) fn consumer(&self, case: &Case, queue: &str, group: usize) -> Result<Consumer> {
-        let consumer = self.queue(case, queue)?.consumer(&group_name(group));
+        let consumer = self.store(case)?.queue(queue)?.consumer(&group_name(group));
         let consumer = consumer.lease(case.lease).wait(case.wait).max_in_flight(case.batch.max(256));
         Ok(if case.role == Role::Exclusive { consumer.exclusive() } else { consumer }.build()?)
     }

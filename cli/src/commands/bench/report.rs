@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::case::{Case, Durability, Role, Touch, What, wait_name};
 use super::figures::Percentiles;
 use super::limits::{Gauge, Limits};
+use super::recovery::Recovery;
 use super::rounds::Outcome;
-use crate::args::bench::BenchCommon;
+use crate::args::bench::BenchArgs;
 use crate::exit::{Code, Failure};
 
 /// All that was measured, and on what.
@@ -49,6 +50,7 @@ pub(super) struct Entry {
     /// In each group.
     pub(super) msgs_per_s: Option<Spread>,
     pub(super) cpu_percent: Option<Spread>,
+    pub(super) recovery: Option<Recovery>,
     pub(super) ratio_to_limit: Option<f64>,
     pub(super) ratio_to_futex_wake: Option<f64>,
     pub(super) ratio_to_memcpy: Option<f64>,
@@ -61,19 +63,15 @@ pub(super) struct Entry {
 }
 
 impl Report {
-    pub(super) fn new(
-        common: &BenchCommon,
-        outcomes: &[Outcome],
-        gauges: &[Gauge],
-    ) -> Result<Report, Failure> {
+    pub(super) fn new(args: &BenchArgs, outcomes: &[Outcome], gauges: &[Gauge]) -> Result<Report, Failure> {
         let nothing = || Failure::new(Code::Failed, "nothing was measured");
         let machine = Machine::read();
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             commit: env!("RINGWAY_COMMIT"),
             profile: if cfg!(debug_assertions) { "debug" } else { "release" },
-            seed: common.seed,
-            runs: common.runs,
+            seed: args.common.seed,
+            runs: args.runs(),
             pinning: pinning(outcomes, machine.cpus.len()),
             machine,
             limits: Limits::of(gauges).ok_or_else(nothing)?,
@@ -131,9 +129,14 @@ impl Entry {
             touch: case.touch,
             rate: case.rate,
             cpus: case.cpus.clone(),
-            latency: outcome.latency.percentiles(),
+            // A recovery has one time a run.
+            latency: match case.what {
+                What::Recovery => outcome.latency.pooled(),
+                _ => outcome.latency.percentiles(),
+            },
             msgs_per_s: outcome.per_second.spread(),
             cpu_percent: outcome.cpu_percent.spread(),
+            recovery: (case.what == What::Recovery).then(|| outcome.recovery.figures(case)),
             ratio_to_limit: median(&outcome.to_limit),
             ratio_to_futex_wake: median(&outcome.to_futex_wake),
             ratio_to_memcpy: median(&outcome.to_memcpy),

@@ -11,6 +11,7 @@ use ringway_measure::{Error, Faults, Result, Runs};
 use super::case::{Case, What};
 use super::figures::Figures;
 use super::limits::{Gauge, Gauges};
+use super::recovery::AllTimes;
 use super::run::{Run, Watch};
 
 /// A case, and what all of its runs came to.
@@ -20,6 +21,7 @@ pub(super) struct Outcome {
     pub(super) latency: Figures,
     pub(super) per_second: Runs,
     pub(super) cpu_percent: Runs,
+    pub(super) recovery: AllTimes,
     /// Median latency, or nanoseconds per message, to the two-line round trip of the same round.
     pub(super) to_limit: Runs,
     /// Median latency to the bare futex wake of the same round.
@@ -37,6 +39,7 @@ impl Outcome {
             latency: Figures::default(),
             per_second: Runs::new(),
             cpu_percent: Runs::new(),
+            recovery: AllTimes::default(),
             to_limit: Runs::new(),
             to_futex_wake: Runs::new(),
             to_memcpy: Runs::new(),
@@ -63,6 +66,7 @@ impl Outcome {
             }
         }
         run.cpu_percent.into_iter().for_each(|percent| self.cpu_percent.add(percent));
+        run.recovery.iter().for_each(|times| self.recovery.add(times));
         self.faults.merge(&run.faults);
         self.lease_lost += run.lease_lost;
     }

@@ -8,11 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::case::{Amount, Case, What};
 use super::place::Place;
-use super::{idle, latency, stream};
+use super::{idle, latency, recovery, stream};
 use crate::signals::Interrupt;
 
 /// Longer than any run takes that goes on at all.
-const HANGS: Duration = Duration::from_secs(120);
+pub(super) const HANGS: Duration = Duration::from_secs(120);
 
 /// Messages a second that the slowest machine makes, when it does not stand still.
 const SLOWEST: u64 = 5_000;
@@ -25,6 +25,7 @@ pub(super) struct Run {
     pub(super) per_second: Option<f64>,
     /// Of one processor.
     pub(super) cpu_percent: Option<f64>,
+    pub(super) recovery: Option<recovery::Times>,
     pub(super) faults: Faults,
     /// Acks that came after the end of their lease.
     pub(super) lease_lost: u64,
@@ -44,6 +45,7 @@ impl Watch<'_> {
             What::OneWay => latency::one_way(self, case),
             What::Throughput => stream::run(self, case),
             What::Idle => idle::run(self, case),
+            What::Recovery => recovery::run(self, case),
         }
     }
 

@@ -9,8 +9,8 @@ use super::case::{Amount, Case, Durability, Plan, Role, Touch, What, wait_of};
 use super::limits::Gauges;
 use crate::args::WaitArg;
 use crate::args::bench::{
-    AllArgs, BenchCommand, IdleArgs, LatencyArg, LatencyArgs, QueueArgs, SweepArg, SweepArgs, ThroughputArgs,
-    TouchArg,
+    AllArgs, BenchCommand, IdleArgs, LatencyArg, LatencyArgs, QueueArgs, RecoveryArgs, SweepArg, SweepArgs,
+    ThroughputArgs, TouchArg,
 };
 use crate::exit::{Code, Failure};
 
@@ -47,6 +47,7 @@ impl Set {
                 (cases, vec![(Axis::Payload, all)])
             }
             Some(BenchCommand::Idle(args)) => (idle(args), Vec::new()),
+            Some(BenchCommand::Recovery(args)) => (recovery(args)?, Vec::new()),
             Some(BenchCommand::Sweep(args)) => sweep(args)?,
             Some(BenchCommand::Limits(args)) => {
                 let gauges = Gauges::all(args.messages, &args.disk);
@@ -58,7 +59,8 @@ impl Set {
 
     /// Whether there is anything to draw.
     pub(super) fn can_be_drawn(&self) -> bool {
-        !self.axes.is_empty() || self.cases.iter().any(|case| case.what != What::Throughput)
+        let has_curve = |case: &Case| !matches!(case.what, What::Throughput | What::Recovery);
+        !self.axes.is_empty() || self.cases.iter().any(has_curve)
     }
 }
 
@@ -85,6 +87,7 @@ fn all(args: &AllArgs) -> Result<Vec<Case>, Failure> {
     let cases = plans.into_iter().map(|plan| Plan { in_set: true, ..plan }.case());
     let mut cases = cases.collect::<Result<Vec<_>, _>>()?;
     cases.extend(idle(&IdleArgs::default()));
+    cases.extend(recovery(&RecoveryArgs::default())?);
     Ok(cases)
 }
 
@@ -138,8 +141,15 @@ impl Default for IdleArgs {
 }
 
 fn idle(args: &IdleArgs) -> Vec<Case> {
+    let amount = Amount::Watch { time: args.seconds, wakes: args.wakes };
+    let case = |&wait| Case { what: What::Idle, amount, ..waiting(wait) };
+    args.wait.iter().map(case).collect()
+}
+
+/// A consumer that waits, and who it waits for.
+fn waiting(wait: WaitArg) -> Case {
     let there = cpus();
-    let case = |&wait: &WaitArg| Case {
+    Case {
         what: What::Idle,
         role: Role::Shared,
         producers: 1,
@@ -154,11 +164,36 @@ fn idle(args: &IdleArgs) -> Vec<Case> {
         durability: Durability::Volatile,
         zero_copy: false,
         touch: Touch::All,
-        amount: Amount::Watch { time: args.seconds, wakes: args.wakes },
+        amount: Amount::Messages(0),
         rate: None,
         cpus: if there.len() >= 2 { there[..2].to_vec() } else { Vec::new() },
-    };
-    args.wait.iter().map(case).collect()
+    }
+}
+
+impl Default for RecoveryArgs {
+    fn default() -> RecoveryArgs {
+        RecoveryArgs { wait: Vec::new(), capacity: 65_536 }
+    }
+}
+
+fn recovery(args: &RecoveryArgs) -> Result<Vec<Case>, Failure> {
+    let alone = cpus().len() >= 2;
+    let mut waits = args.wait.clone();
+    if waits.is_empty() {
+        waits = vec![WaitArg::Adaptive, WaitArg::Park];
+        if alone {
+            waits.insert(0, WaitArg::Spin);
+        }
+    } else if waits.iter().any(|wait| matches!(wait, WaitArg::Spin)) && !alone {
+        let message =
+            "a consumer cannot spin where there is one processor: use --wait adaptive or --wait park";
+        return Err(Failure::new(Code::Usage, message));
+    }
+    let amount = Amount::Messages(u64::from(args.capacity) / 2);
+    // The holder is a producer and a consumer.
+    let case =
+        |wait| Case { what: What::Recovery, consumers: 2, capacity: args.capacity, amount, ..waiting(wait) };
+    Ok(waits.into_iter().map(case).collect())
 }
 
 fn sweep(args: &SweepArgs) -> Result<(Vec<Case>, Vec<Stretch>), Failure> {

@@ -19,6 +19,7 @@ pub(super) fn text(report: &Report) -> String {
         (of(&[What::RoundTrip, What::OneWay]), latency as fn(&[&Entry]) -> String),
         (of(&[What::Throughput]), throughput),
         (of(&[What::Idle]), idle),
+        (of(&[What::Recovery]), recovery),
     ] {
         if !entries.is_empty() {
             text.push('\n');
@@ -175,6 +176,27 @@ fn idle(entries: &[&Entry]) -> String {
         row
     });
     output::table(&header, rows.collect(), 8)
+}
+
+fn recovery(entries: &[&Entry]) -> String {
+    let header = ["recovery, ms", "waits", "slots", "in flight", "p50", "p99", "max", "wrong"];
+    let mut rows = Vec::new();
+    for (entry, recovery) in entries.iter().filter_map(|entry| Some((entry, entry.recovery.as_ref()?))) {
+        for (what, figures) in [
+            ("kill to lock free", &recovery.kill_to_free),
+            ("lock free to first message", &recovery.free_to_first),
+            ("lock free to all messages", &recovery.free_to_all),
+            ("repair by hand", &recovery.repair),
+        ] {
+            let ms = |ns: Option<f64>| number(ns.map(|ns| ns / 1e6), 2);
+            let mut row = vec![what.to_owned(), entry.wait.to_string()];
+            row.extend([entry.capacity.to_string(), recovery.in_flight.to_string()]);
+            let max = figures.max_ns.map(|ns| ns as f64);
+            row.extend([ms(figures.p50_ns), ms(figures.p99_ns), ms(max), wrong(entry)]);
+            rows.push(row);
+        }
+    }
+    output::table(&header, rows, 6)
 }
 
 /// The payload, and what of it is touched if that is not all.
