@@ -9,6 +9,7 @@
 //! between threads live in one that is forked for them.
 
 pub mod brokers;
+mod deliveries;
 pub mod interrupt;
 pub mod memory;
 pub mod options;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use ringway::{Consumer, OnFull, Producer, Queue, Store};
 use tempfile::TempDir;
 
 use super::server::Durability;
 use super::{Broker, Line, Receiver, Sender, TICK};
+use crate::deliveries::{Batch, settle};
 
 /// A queue is full when the consumer is this far behind; producers wait then.
 const CAPACITY: u32 = 16_384;
@@ -35,10 +36,11 @@ impl Ringway {
 
 impl Broker for Ringway {
     type Sender = Publisher;
-    type Receiver = Consumer;
+    type Receiver = Subscriber;
 
-    fn receiver(&self, queue: Line<'_>) -> Result<Consumer> {
-        Ok(self.queue(queue)?.consumer("default").build()?)
+    fn receiver(&self, queue: Line<'_>) -> Result<Subscriber> {
+        let consumer = self.queue(queue)?.consumer("default").build()?;
+        Ok(Subscriber { consumer, batch: Batch::default() })
     }
 
     fn sender(&self, queue: Line<'_>, window: usize) -> Result<Publisher> {
@@ -74,30 +76,29 @@ impl Sender for Publisher {
 
     fn flush(&mut self) -> Result<()> {
         let batch = self.pending[..self.count].iter().map(Vec::as_slice);
-        for result in self.producer.publish_batch(batch) {
-            result.map_err(|error| anyhow!("{}", error.failure))?;
-        }
+        self.producer.publish_all(batch).map_err(|(_, error)| anyhow!("{}", error.failure))?;
         self.count = 0;
         Ok(())
     }
 }
 
-impl Receiver for Consumer {
+/// A consumer.
+#[derive(Debug)]
+pub struct Subscriber {
+    consumer: Consumer,
+    batch: Batch,
+}
+
+impl Receiver for Subscriber {
     #[inline]
-    fn take(&mut self, max: usize, mut see: impl FnMut(&[u8])) -> Result<usize> {
-        if max == 1 {
-            let Some(delivery) = self.receive_timeout(TICK)? else { return Ok(0) };
-            see(delivery.payload());
-            delivery.ack().map_err(|error| anyhow!("{}", error.failure)).context("a lease was lost")?;
-            return Ok(1);
+    fn take(&mut self, max: usize, see: impl FnMut(&[u8])) -> Result<usize> {
+        if max > 1 {
+            return self.batch.take(&self.consumer, max, TICK, see);
         }
-        let deliveries = self.receive_batch(max, TICK)?;
-        let taken = deliveries.len();
-        for delivery in deliveries {
-            see(delivery.payload());
-            delivery.ack().map_err(|error| anyhow!("{}", error.failure)).context("a lease was lost")?;
+        match self.consumer.receive_timeout(TICK)? {
+            Some(delivery) => settle(delivery, see).map(|()| 1),
+            None => Ok(0),
         }
-        Ok(taken)
     }
 
     fn finish(&mut self) -> Result<()> {

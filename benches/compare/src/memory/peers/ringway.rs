@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use ringway::{Consumer, Delivery, Lease, OnFull, Producer, Queue, QueueOptions, Store, Wait};
+use ringway::{Consumer, Lease, OnFull, Producer, Queue, QueueOptions, Store, Wait};
 
+use crate::deliveries::{Batch, settle};
 use crate::memory::peer::{Pace, Peer, Receiver, Sender, Setup};
 
 /// How long a batch is waited for before the consumer asks again.
@@ -56,7 +57,7 @@ impl<const EXCLUSIVE: bool> Peer for Ringway<EXCLUSIVE> {
     fn receiver(&self, _index: usize) -> Result<Receiving> {
         let builder = self.queue()?.consumer("default").lease(Lease::UntilDeath).wait(self.wait);
         let consumer = if EXCLUSIVE { builder.exclusive() } else { builder }.build()?;
-        Ok(Receiving { consumer, batch: self.batch })
+        Ok(Receiving { consumer, most: self.batch, batch: Batch::default() })
     }
 }
 
@@ -85,9 +86,7 @@ impl Sender for Sending {
     fn flush(&mut self) -> Result<()> {
         let batch = self.buffers[..self.filled].iter().map(|buffer| &buffer[..]);
         self.filled = 0;
-        for result in self.producer.publish_batch(batch) {
-            result.map_err(|error| anyhow!("{}", error.failure))?;
-        }
+        self.producer.publish_all(batch).map_err(|(_, error)| anyhow!("{}", error.failure))?;
         Ok(())
     }
 }
@@ -95,45 +94,30 @@ impl Sender for Sending {
 /// A consumer.
 pub struct Receiving {
     consumer: Consumer,
-    batch: usize,
-}
-
-impl Receiving {
-    #[inline]
-    fn read(delivery: Delivery<'_>, mut read: impl FnMut(&[u8])) -> Result<()> {
-        read(delivery.payload());
-        delivery.ack().map_err(|error| anyhow!("{}", error.failure))
-    }
-
-    fn read_batch(&self, wait: Duration, mut read: impl FnMut(&[u8])) -> Result<usize> {
-        let deliveries = self.consumer.receive_batch(self.batch, wait)?;
-        let found = deliveries.len();
-        for delivery in deliveries {
-            Self::read(delivery, &mut read)?;
-        }
-        Ok(found)
-    }
+    /// Messages of a batch.
+    most: usize,
+    batch: Batch,
 }
 
 impl Receiver for Receiving {
     #[inline]
     fn try_recv(&mut self, read: impl FnMut(&[u8])) -> Result<usize> {
-        if self.batch > 1 {
-            return self.read_batch(Duration::ZERO, read);
+        if self.most > 1 {
+            return self.batch.take(&self.consumer, self.most, Duration::ZERO, read);
         }
         match self.consumer.try_receive()? {
-            Some(delivery) => Self::read(delivery, read).map(|()| 1),
+            Some(delivery) => settle(delivery, read).map(|()| 1),
             None => Ok(0),
         }
     }
 
     #[inline]
     fn recv(&mut self, mut read: impl FnMut(&[u8])) -> Result<usize> {
-        if self.batch == 1 {
-            return Self::read(self.consumer.receive()?, read).map(|()| 1);
+        if self.most == 1 {
+            return settle(self.consumer.receive()?, read).map(|()| 1);
         }
         loop {
-            match self.read_batch(PATIENCE, &mut read)? {
+            match self.batch.take(&self.consumer, self.most, PATIENCE, &mut read)? {
                 0 => {}
                 found => return Ok(found),
             }

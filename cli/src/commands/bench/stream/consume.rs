@@ -1,5 +1,6 @@
 //! A consumer of a stream.
 
+use std::mem;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) fn run(case: &Case, stand: &Stand, shared: &Shared, group: usize) -> Result<Told> {
     let consumer = stand.consumer(case, QUEUE, group)?;
     let start_ns = shared.gate.arrive();
-    let sink = Sink { case, consumer: &consumer, tally: Tally::new(case.producers), lease_lost: 0, taken: 0 };
+    let sink = Sink {
+        case,
+        consumer: &consumer,
+        batch: Vec::with_capacity(case.batch),
+        tally: Tally::new(case.producers),
+        lease_lost: 0,
+        taken: 0,
+    };
     // One copy of the loop for each way, so that there is nothing in it to be decided.
     let consumed = match case.touch {
         Touch::All => sink.consume(shared, group, start_ns, check),
@@ -33,6 +41,8 @@ pub(super) fn run(case: &Case, stand: &Stand, shared: &Shared, group: usize) -> 
 struct Sink<'a> {
     case: &'a Case,
     consumer: &'a Consumer,
+    /// Room for a batch.
+    batch: Vec<Delivery<'a>>,
     tally: Tally,
     lease_lost: u64,
     /// Messages taken and acked, torn ones too.
@@ -94,7 +104,9 @@ impl Sink<'_> {
     #[inline]
     fn take_batch(&mut self, check: impl Check) -> Result<bool> {
         let mut more = true;
-        for delivery in self.consumer.receive_batch(self.case.batch, Duration::MAX)? {
+        let mut batch = mem::take(&mut self.batch);
+        self.consumer.receive_batch_into(&mut batch, self.case.batch, Duration::MAX)?;
+        for delivery in batch.drain(..) {
             if more {
                 more = self.count(delivery, check)?;
             } else if check(delivery.payload()) == Some(END) {
@@ -104,6 +116,7 @@ impl Sink<'_> {
                 self.count(delivery, check)?;
             }
         }
+        self.batch = batch;
         Ok(more)
     }
 

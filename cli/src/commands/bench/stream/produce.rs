@@ -92,9 +92,8 @@ impl Stream<'_> {
                 fill(payload, id(self.index, next));
                 next += 1;
             }
-            for result in self.producer.publish_batch(some.chunks_exact(len)) {
-                result.map_err(|error| error.into_failure())?;
-            }
+            let published = self.producer.publish_all(some.chunks_exact(len));
+            published.map_err(|(_, error)| error.into_failure())?;
         }
         Ok(())
     }
