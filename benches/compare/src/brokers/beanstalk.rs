@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::pending::Window;
 use super::server::{Durability, Server, find};
 use super::{Broker, Line, Receiver, Sender, TICK};
 
@@ -60,7 +61,7 @@ impl Broker for Beanstalk {
         let mut connection = Connection::open(&self.socket)?;
         connection.send(format!("use {}\r\n", queue.name).as_bytes())?;
         ensure!(connection.line()? == format!("USING {}", queue.name), "cannot use the tube");
-        Ok(Putter { connection, commands: Vec::new(), buffered: 0, in_flight: 0, half: window.div_ceil(2) })
+        Ok(Putter { connection, window: Window::new(window) })
     }
 }
 
@@ -96,48 +97,34 @@ impl Connection {
 #[derive(Debug)]
 pub struct Putter {
     connection: Connection,
-    commands: Vec<u8>,
-    buffered: usize,
-    in_flight: usize,
-    /// Puts that are sent together; twice as many are unconfirmed at most.
-    half: usize,
+    window: Window,
 }
 
 impl Putter {
-    fn write(&mut self) -> Result<()> {
-        self.connection.send(&self.commands)?;
-        self.commands.clear();
-        self.in_flight += std::mem::take(&mut self.buffered);
-        Ok(())
-    }
-
-    fn confirm(&mut self, leave: usize) -> Result<()> {
-        while self.in_flight > leave {
+    /// Sends what there is, and waits until at most this many puts are unconfirmed.
+    fn write(&mut self, leave: usize) -> Result<()> {
+        self.window.write(|commands| self.connection.send(commands))?;
+        self.window.confirm(leave, || {
             let line = self.connection.line()?;
             ensure!(line.starts_with("INSERTED "), "beanstalkd refused a message: {line}");
-            self.in_flight -= 1;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
 impl Sender for Putter {
     fn send(&mut self, payload: &[u8]) -> Result<()> {
-        // Priority 0, no delay, 60 s to work on it.
-        write!(self.commands, "put 0 0 60 {}\r\n", payload.len())?;
-        self.commands.extend_from_slice(payload);
-        self.commands.extend_from_slice(b"\r\n");
-        self.buffered += 1;
-        if self.buffered == self.half {
-            self.write()?;
-            self.confirm(self.half)?;
-        }
-        Ok(())
+        let full = self.window.add(|commands| {
+            // Priority 0, no delay, 60 s to work on it.
+            commands.extend_from_slice(format!("put 0 0 60 {}\r\n", payload.len()).as_bytes());
+            commands.extend_from_slice(payload);
+            commands.extend_from_slice(b"\r\n");
+        });
+        if full { self.write(self.window.half()) } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.write()?;
-        self.confirm(0)
+        self.write(0)
     }
 }
 

@@ -12,6 +12,7 @@
 mod beanstalk;
 mod contender;
 mod nats;
+mod pending;
 mod rabbit;
 mod redis;
 mod ringway;

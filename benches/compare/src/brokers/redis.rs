@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use redis::{Connection, Value, cmd};
 
+use super::pending::Window;
 use super::server::{Durability, Server, find};
 use super::{Broker, Line, Receiver, Sender, TICK};
 
@@ -67,10 +68,7 @@ impl Broker for Redis {
         Ok(Adder {
             connection: connect(&self.socket)?,
             queue: queue.name.to_owned(),
-            commands: Vec::new(),
-            buffered: 0,
-            in_flight: 0,
-            half: window.div_ceil(2),
+            window: Window::new(window),
         })
     }
 }
@@ -79,28 +77,18 @@ impl Broker for Redis {
 pub struct Adder {
     connection: Connection,
     queue: String,
-    commands: Vec<u8>,
-    buffered: usize,
-    in_flight: usize,
-    /// Messages that are sent together; twice as many are unconfirmed at most.
-    half: usize,
+    window: Window,
 }
 
 impl Adder {
-    fn write(&mut self) -> Result<()> {
-        self.connection.send_packed_command(&self.commands)?;
-        self.commands.clear();
-        self.in_flight += std::mem::take(&mut self.buffered);
-        Ok(())
-    }
-
-    fn confirm(&mut self, leave: usize) -> Result<()> {
-        while self.in_flight > leave {
+    /// Sends what there is, and waits until at most this many messages are unconfirmed.
+    fn write(&mut self, leave: usize) -> Result<()> {
+        self.window.write(|commands| Ok(self.connection.send_packed_command(commands)?))?;
+        self.window.confirm(leave, || {
             let answer = self.connection.recv_response().context("Redis refused a message")?;
             ensure!(matches!(answer, Value::BulkString(_)), "Redis refused a message: {answer:?}");
-            self.in_flight -= 1;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -108,20 +96,12 @@ impl Sender for Adder {
     fn send(&mut self, payload: &[u8]) -> Result<()> {
         let mut add = cmd("XADD");
         add.arg(&self.queue).arg("*").arg("p").arg(payload);
-        add.write_packed_command(&mut self.commands);
-        self.buffered += 1;
-        if self.buffered == self.half {
-            self.write()?;
-            self.confirm(self.half)?;
-        }
-        Ok(())
+        let full = self.window.add(|commands| add.write_packed_command(commands));
+        if full { self.write(self.window.half()) } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.buffered > 0 {
-            self.write()?;
-        }
-        self.confirm(0)
+        self.write(0)
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use ringway::{Consumer, OnFull, Producer, Queue, Store};
 use tempfile::TempDir;
 
+use super::pending::Outbox;
 use super::server::Durability;
 use super::{Broker, Line, Receiver, Sender, TICK};
 use crate::deliveries::{Batch, settle};
@@ -45,7 +46,7 @@ impl Broker for Ringway {
 
     fn sender(&self, queue: Line<'_>, window: usize) -> Result<Publisher> {
         let builder = self.queue(queue)?.producer().on_full(OnFull::Block(Duration::from_secs(60)));
-        Ok(Publisher { producer: builder.build()?, pending: Vec::new(), count: 0, window })
+        Ok(Publisher { producer: builder.build()?, pending: Outbox::new(window), alone: window == 1 })
     }
 }
 
@@ -53,31 +54,25 @@ impl Broker for Ringway {
 #[derive(Debug)]
 pub struct Publisher {
     producer: Producer,
-    pending: Vec<Vec<u8>>,
-    /// How many of them wait for the batch to be full.
-    count: usize,
-    window: usize,
+    pending: Outbox,
+    /// Messages are published one by one.
+    alone: bool,
 }
 
 impl Sender for Publisher {
     #[inline]
     fn send(&mut self, payload: &[u8]) -> Result<()> {
-        if self.window == 1 {
+        if self.alone {
             self.producer.publish(payload).map_err(|error| anyhow!("{}", error.failure))?;
             return Ok(());
         }
-        match self.pending.get_mut(self.count) {
-            Some(place) => payload.clone_into(place),
-            None => self.pending.push(payload.to_vec()),
-        }
-        self.count += 1;
-        if self.count == self.window { self.flush() } else { Ok(()) }
+        if self.pending.add(payload) { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        let batch = self.pending[..self.count].iter().map(Vec::as_slice);
+        let batch = self.pending.messages().iter().map(Vec::as_slice);
         self.producer.publish_all(batch).map_err(|(_, error)| anyhow!("{}", error.failure))?;
-        self.count = 0;
+        self.pending.clear();
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tempfile::TempDir;
 
+use super::pending::Outbox;
 use super::server::Durability;
 use super::{Broker, Line, Receiver, Sender, TICK};
 
@@ -83,7 +84,7 @@ impl Broker for Sqlite {
 
     fn sender(&self, queue: Line<'_>, window: usize) -> Result<Inserter> {
         let insert = format!("INSERT INTO {} (leased, payload) VALUES (0, ?1)", queue.name);
-        Ok(Inserter { connection: self.open()?, insert, pending: Vec::new(), count: 0, window })
+        Ok(Inserter { connection: self.open()?, insert, pending: Outbox::new(window) })
     }
 }
 
@@ -92,35 +93,28 @@ impl Broker for Sqlite {
 pub struct Inserter {
     connection: Connection,
     insert: String,
-    pending: Vec<Vec<u8>>,
-    /// How many of them wait for the transaction.
-    count: usize,
-    window: usize,
+    /// Wait for the transaction.
+    pending: Outbox,
 }
 
 impl Sender for Inserter {
     fn send(&mut self, payload: &[u8]) -> Result<()> {
-        match self.pending.get_mut(self.count) {
-            Some(place) => payload.clone_into(place),
-            None => self.pending.push(payload.to_vec()),
-        }
-        self.count += 1;
-        if self.count == self.window { self.flush() } else { Ok(()) }
+        if self.pending.add(payload) { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.count == 1 {
-            self.connection.prepare_cached(&self.insert)?.execute([&self.pending[0]])?;
+        if let [payload] = self.pending.messages() {
+            self.connection.prepare_cached(&self.insert)?.execute([payload])?;
         } else {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut insert = transaction.prepare_cached(&self.insert)?;
-            for payload in &self.pending[..self.count] {
+            for payload in self.pending.messages() {
                 insert.execute([payload])?;
             }
             drop(insert);
             transaction.commit()?;
         }
-        self.count = 0;
+        self.pending.clear();
         Ok(())
     }
 }

@@ -139,14 +139,20 @@ fn count(tally: &mut Tally, bytes: &[u8]) {
     tally.take(bytes);
 }
 
-/// Sends a message, waits for its echo, and again, until the time is over.
-pub fn ping<P: Peer>(there: &P, back: &P, control: &Control, timing: Timing) -> Result<Part> {
-    let mut receiver = back.receiver(0)?;
+/// The two ends of one who takes part in a round trip, when both sides have theirs.
+fn ends<P: Peer>(from: &P, to: &P, control: &Control) -> Result<(P::Receiver, P::Sender)> {
+    let receiver = from.receiver(0)?;
     control.arrive(Place::Receiving);
     control.wait_for_all(Place::Receiving, 2);
-    let mut sender = there.sender(0)?;
+    let sender = to.sender(0)?;
     control.arrive(Place::Ready);
     control.wait_for(Phase::Run);
+    Ok((receiver, sender))
+}
+
+/// Sends a message, waits for its echo, and again, until the time is over.
+pub fn ping<P: Peer>(there: &P, back: &P, control: &Control, timing: Timing) -> Result<Part> {
+    let (mut receiver, mut sender) = ends(back, there, control)?;
     let (mut latency, mut tally) = (Latency::new(), Tally::new(1));
     let warm = now_ns() + timing.warm_up.as_nanos() as u64;
     let mut end = u64::MAX;
@@ -175,12 +181,7 @@ pub fn ping<P: Peer>(there: &P, back: &P, control: &Control, timing: Timing) -> 
 
 /// Sends back what comes.
 pub fn echo<P: Peer>(there: &P, back: &P, control: &Control) -> Result<Part> {
-    let mut receiver = there.receiver(0)?;
-    control.arrive(Place::Receiving);
-    control.wait_for_all(Place::Receiving, 2);
-    let mut sender = back.sender(0)?;
-    control.arrive(Place::Ready);
-    control.wait_for(Phase::Run);
+    let (mut receiver, mut sender) = ends(there, back, control)?;
     loop {
         let mut found = None;
         receiver.recv(|bytes| found = check(bytes))?;
