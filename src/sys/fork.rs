@@ -135,10 +135,9 @@ fn lock_list() -> MutexGuard<'static, Vec<RawFd>> {
 /// Where the list's mutex is kept locked from before a fork until after it.
 struct Held(UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
 
-// SAFETY: the cell is written only by a thread that holds the mutex of `LISTED`: `before_fork` locks it
-// first, and the two hooks after the fork run in the same thread (or its only copy in the child) and
-// empty the cell before the mutex is unlocked. So no two threads ever access it at the same time, and
-// the guard is dropped by the thread that made it.
+// SAFETY: only who holds the mutex of `LISTED` touches the cell: `before_fork` locks it, and the hooks after
+// the fork run in the same thread, or its only copy in the child, and empty the cell before they unlock. So
+// no two threads are at it at once, and the guard is dropped by the thread that made it.
 unsafe impl Sync for Held {}
 
 static HELD: Held = Held(UnsafeCell::new(None));
