@@ -53,8 +53,13 @@ pub(super) fn title(report: &Report) -> [String; 2] {
             machine.shm
         ),
         format!(
-            "ringway {}, commit {}, {} runs, seed {}; {}",
-            report.version, report.commit, report.runs, report.seed, report.pinning
+            "ringway {}, commit {}, {} run{}, seed {}; {}",
+            report.version,
+            report.commit,
+            report.runs,
+            if report.runs == 1 { "" } else { "s" },
+            report.seed,
+            report.pinning
         ),
     ]
 }
