@@ -114,8 +114,8 @@ pub use message::{Headers, HeadersRef, Message, Payload};
 pub use options::{Backoff, GroupOptions, LEASE_BOUNDS, Lease, OnFull, Order, Removal, Start, Wait};
 pub use producer::{Loan, Producer, ProducerBuilder, Receipt};
 pub use queue::{
-    DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, Queue, QueueInfo, QueueOptions, VerifyReport,
-    Violation,
+    Browse, Browsed, DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, Queue, QueueInfo, QueueOptions,
+    Standing, VerifyReport, Violation,
 };
 pub use store::{Participant, RepairReport, Store, StoreOptions};
 

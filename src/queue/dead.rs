@@ -58,11 +58,17 @@ impl QueueCore {
         if open.state != MessageState::Dead {
             return None;
         }
-        let reason = reason_of(open.lease);
+        let (reason, description) = self.cause_of(group, position, open.lease);
         let (_, attempts) = due_of(&self.mapped, group, position, open.lease);
+        Some(DeadLetter { message, reason, description, attempts })
+    }
+
+    /// Why a message is dead, and what was said of it.
+    pub(super) fn cause_of(&self, group: u8, position: u64, dead: Lease) -> (DeadReason, Option<String>) {
+        let reason = reason_of(dead);
         // A message that died of something else may have a note of a rejection that came too late.
         let description = if reason == DeadReason::Rejected { self.note_of(group, position) } else { None };
-        Some(DeadLetter { message, reason, description, attempts })
+        (reason, description)
     }
 
     /// Takes a dead letter back, or deletes it. `false`: it is not dead, or not there.

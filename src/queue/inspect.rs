@@ -38,7 +38,7 @@ impl Last {
         before(self.seq.lap(), self.lap)
     }
 
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.seq.is_ready(self.lap)
     }
 }
@@ -49,7 +49,21 @@ pub(super) struct Open {
     pub(super) position: u64,
     pub(super) state: MessageState,
     pub(super) lease: Lease,
-    seq: Seq,
+}
+
+impl Open {
+    /// Failed deliveries so far.
+    pub(super) fn failures(&self) -> u16 {
+        if self.state == MessageState::Ready { 0 } else { self.lease.failures() }
+    }
+}
+
+/// What was copied out of a slot.
+pub(super) struct Copied {
+    pub(super) payload: Vec<u8>,
+    pub(super) headers: Vec<u8>,
+    /// Whether nothing could be copied.
+    pub(super) damaged: bool,
 }
 
 /// What a scan counts for one group.
@@ -92,7 +106,7 @@ impl QueueCore {
     /// What a group that begins at `start` still has to settle in a slot.
     pub(super) fn open_in(&self, group: u8, start: u64, slot: u64, tail: u64, last: &Last) -> Option<Open> {
         let lease = Lease::from_bits(self.mapped.load(Place::Lease(group, slot), Acquire));
-        let open = |state, position| Some(Open { position, state, lease, seq: last.seq });
+        let open = |state, position| Some(Open { position, state, lease });
         let state = match lease.state() {
             State::Done => {
                 let fresh = last.is_ready() && before(lease.lap(), last.lap) && last.position >= start;
@@ -206,22 +220,30 @@ impl QueueCore {
         let start = self.mapped.load(Place::Start(group), Acquire);
         let last = self.last_in(position, position);
         let open = self.open_in(group, start, position, position, &last)?;
-        if open.position != position || !open.seq.is_ready(lap_of(position, self.mapped.capacity())) {
+        if open.position != position {
+            return None;
+        }
+        let Copied { payload, headers, .. } = self.copy_at(position, &last)?;
+        Some((Peeked { position, state: open.state, failures: open.failures(), payload, headers }, open))
+    }
+
+    /// A copy of the message at `position`, which was the last one of its slot. `None`: it is not there, or
+    /// it went while it was read.
+    pub(super) fn copy_at(&self, position: u64, last: &Last) -> Option<Copied> {
+        if !last.seq.is_ready(lap_of(position, self.mapped.capacity())) {
             return None;
         }
         // Lengths that cannot be were scribbled: there is a message, and nothing of it can be shown.
         let mut headers = Vec::new();
-        let copied = self.mapped.copy_unleased(position, open.seq.len(), &mut headers);
+        let copied = self.mapped.copy_unleased(position, last.seq.len(), &mut headers);
         let payload = headers.split_off(copied.unwrap_or(0));
         // A producer claims first and writes then: while the claim stands, nobody wrote before.
         fence(Acquire);
         let again = self.last_in(position, position);
-        if again.lap != last.lap || again.seq != open.seq {
+        if again.lap != last.lap || again.seq != last.seq {
             return None;
         }
-        let failures = open.lease.failures();
-        let failures = if open.state == MessageState::Ready { 0 } else { failures };
-        Some((Peeked { position, state: open.state, failures, payload, headers }, open))
+        Some(Copied { payload, headers, damaged: copied.is_none() })
     }
 
     /// Counts a settle that was refused.

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod attach;
 pub(crate) mod bells;
+mod browse;
 pub(crate) mod core;
 mod dead;
 pub(crate) mod groups;
@@ -13,8 +14,10 @@ mod verify;
 
 use std::sync::Arc;
 
+pub use browse::Browse;
 pub use report::{
-    DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, QueueInfo, VerifyReport, Violation,
+    Browsed, DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, QueueInfo, Standing, VerifyReport,
+    Violation,
 };
 
 use self::core::QueueCore;

@@ -1,5 +1,7 @@
 //! What a look at a queue gives: for people, and for programs that watch.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::{GroupOptions, HeadersRef};
@@ -134,6 +136,46 @@ pub struct DeadLetter {
     pub description: Option<String>,
     /// Deliveries.
     pub attempts: u16,
+}
+
+/// A message looked at without a lease, with what each group makes of it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Browsed {
+    /// Its position.
+    pub position: u64,
+    /// Where it stands in each group that was asked about and has not settled it.
+    pub groups: Vec<Standing>,
+    /// The payload; empty if `damaged`.
+    pub payload: Vec<u8>,
+    /// Whether another process has damaged the message, so that nothing of it can be shown.
+    pub damaged: bool,
+    pub(crate) headers: Vec<u8>,
+}
+
+impl Browsed {
+    /// The headers.
+    pub fn headers(&self) -> HeadersRef<'_> {
+        HeadersRef::from_encoded(&self.headers)
+    }
+}
+
+/// Where a message stands in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standing {
+    /// The group.
+    pub group: Arc<str>,
+    /// Its state there.
+    pub state: MessageState,
+    /// Failed deliveries so far.
+    pub failures: u16,
+    /// Deliveries so far.
+    pub attempts: u16,
+    /// Why it is dead, if it is.
+    pub reason: Option<DeadReason>,
+    /// What the rejecting consumer said, as in [`DeadLetter::description`].
+    pub description: Option<String>,
 }
 
 /// What `verify` found.

@@ -161,6 +161,11 @@ fn look(store: &Store, queue: &Queue, random: &mut Random) {
             for peeked in queue.peek("default", 10).unwrap_or_default() {
                 drop(peeked.headers().to_owned());
             }
+            if let Ok(browse) = queue.browse(&[], &[]) {
+                for browsed in browse.flatten() {
+                    drop(browsed.headers().to_owned());
+                }
+            }
         }
         3 => {
             for letter in queue.dead("default").unwrap_or_default() {
