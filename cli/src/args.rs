@@ -1,6 +1,7 @@
 //! What can be asked of the command. The help that users read is in the doc comments here.
 
 pub(crate) mod bench;
+pub(crate) mod transfer;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -13,6 +14,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::bench::BenchArgs;
+use self::transfer::{ExportArgs, ImportArgs};
 use crate::exit::{CODES, Code, note};
 use crate::units;
 
@@ -53,6 +55,10 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Look at messages without receiving them.
     Peek(PeekArgs),
+    /// Write all messages of a queue as JSON lines, without receiving them.
+    Export(ExportArgs),
+    /// Publish messages that are JSON lines, such as those that were exported.
+    Import(ImportArgs),
     /// Make, remove and list the groups of a queue.
     #[command(subcommand)]
     Group(GroupCommand),

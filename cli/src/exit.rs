@@ -12,7 +12,8 @@ use ringway::{PublishFailure, ReceiveError, SettleFailure, StoreError};
 /// The exit codes, for the help.
 pub(crate) const CODES: &str = "\
 Exit codes:
-  0    done (also when the reader of the output went away, and after SIGTERM)
+  0    done (also when the reader of the output went away, and after SIGTERM, unless it cut an
+       export or import short)
   1    the operation failed
   2    wrong usage: an option, a value or a name that cannot be
   3    no such store, queue or group
@@ -82,7 +83,7 @@ impl Failure {
     pub(crate) fn stdout(error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::ReaderGone,
-            _ => Failure::new(Code::Failed, format!("writing to stdout: {error}")),
+            _ => Failure::io("writing to stdout", error),
         }
     }
 }
@@ -153,12 +154,19 @@ pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
     let code = match outcome {
         Ok(()) | Err(Failure::ReaderGone) => Code::Done,
         Err(Failure::Interrupted) => Code::Interrupted,
-        Err(Failure::Error { code, message }) => {
-            note(&message);
+        Err(failure @ Failure::Error { code, .. }) => {
+            tell(&failure);
             code
         }
     };
     ExitCode::from(code as u8)
+}
+
+/// Tells a failure that is no reason to end.
+pub(crate) fn tell(failure: &Failure) {
+    if let Failure::Error { message, .. } = failure {
+        note(message);
+    }
 }
 
 /// Writes one line to stderr. Names and payloads of others can be part of it, so control characters are

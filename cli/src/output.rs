@@ -1,19 +1,23 @@
 //! Writing to stdout: text, tables, JSON, messages.
 //!
-//! Everything is written by `write` calls whose errors are looked at: a reader that went away ends the
+//! [`NewFile`] is a file that is written whole or not at all. Everything is written by `write` calls whose errors are looked at: a reader that went away ends the
 //! command quietly, and a message counts as printed only when all of its bytes were taken.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ringway::HeadersRef;
 use serde::Serialize;
+use serde_json::value::RawValue;
+use tempfile::NamedTempFile;
 
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 
 /// Stdout without a buffer of its own.
 #[derive(Debug)]
@@ -40,6 +44,69 @@ impl Out {
         }
         Ok(())
     }
+}
+
+/// A file that takes its name when it is whole and on disk. Dropped before, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    temporary: NamedTempFile,
+    dir: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Begins one in the place of `path`, readable by its owner alone.
+    pub(crate) fn create(path: &Path) -> Result<NewFile, Failure> {
+        // A link stays, and what it leads to is replaced.
+        let path = if path.is_symlink() {
+            path.canonicalize().map_err(|error| io_failure("following the link", path, &error))?
+        } else {
+            path.to_path_buf()
+        };
+        if path.exists() && !path.is_file() {
+            let message = format!("{} is not a file: redirect stdout there instead", path.display());
+            return Err(Failure::new(Code::Usage, message));
+        }
+        let dir = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let temporary = tempfile::Builder::new().prefix(".ringway-").tempfile_in(&dir);
+        let temporary = temporary.map_err(|error| io_failure("writing to", &dir, &error))?;
+        Ok(NewFile { temporary, dir, path })
+    }
+
+    /// Where it will be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.temporary
+            .as_file_mut()
+            .write_all(bytes)
+            .map_err(|error| io_failure("writing", &self.path, &error))
+    }
+
+    /// Has it on disk, then under its name.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let NewFile { temporary, dir, path } = self;
+        temporary.as_file().sync_all().map_err(|error| io_failure("syncing", &path, &error))?;
+        temporary.persist(&path).map_err(|error| io_failure("renaming to", &path, &error.error))?;
+        let synced = File::open(&dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|error| io_failure("syncing the directory", &dir, &error))
+    }
+}
+
+fn io_failure(doing: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::io(&format!("{doing} {}", path.display()), error)
+}
+
+/// How many there were so far, on stderr if that is a terminal.
+pub(crate) fn progress(done: &str) -> ProgressBar {
+    let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {done}, {{per_sec}}"));
+    progress.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
 /// Prints this text.
@@ -125,6 +192,8 @@ pub(crate) struct Content<'a> {
     payload: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_json: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,8 +203,23 @@ struct UserHeader<'a> {
 }
 
 impl<'a> Content<'a> {
+    /// With the payload as text if it is any, else in base64.
     pub(crate) fn new(headers: HeadersRef<'a>, payload: &'a [u8]) -> Content<'a> {
         let text = std::str::from_utf8(payload).ok();
+        let payload_base64 = text.is_none().then(|| BASE64.encode(payload));
+        Content { payload: text, payload_base64, ..Content::headers(headers) }
+    }
+
+    /// With the payload as JSON if it is any, else as in [`Content::new`].
+    pub(crate) fn with_json(headers: HeadersRef<'a>, payload: &'a [u8]) -> Content<'a> {
+        match std::str::from_utf8(payload).ok().and_then(json_on_a_line) {
+            Some(json) => Content { payload_json: Some(json), ..Content::headers(headers) },
+            None => Content::new(headers, payload),
+        }
+    }
+
+    /// Without a payload.
+    pub(crate) fn headers(headers: HeadersRef<'a>) -> Content<'a> {
         Content {
             message_type: headers.message_type(),
             correlation_id: headers.correlation_id(),
@@ -143,10 +227,21 @@ impl<'a> Content<'a> {
             traceparent: headers.traceparent(),
             tracestate: headers.tracestate(),
             headers: headers.user().map(|(name, value)| UserHeader { name, value }).collect(),
-            payload: text,
-            payload_base64: text.is_none().then(|| BASE64.encode(payload)),
+            payload: None,
+            payload_base64: None,
+            payload_json: None,
         }
     }
+}
+
+/// A text as it is, if it is JSON; but on one line.
+fn json_on_a_line(text: &str) -> Option<Box<RawValue>> {
+    if !text.contains(['\n', '\r']) {
+        return serde_json::from_str(text).ok();
+    }
+    // In a string they would be no JSON, and anywhere else they are white space.
+    serde_json::from_str::<&RawValue>(text).ok()?;
+    serde_json::from_str(&text.replace(['\n', '\r'], " ")).ok()
 }
 
 #[cfg(test)]
@@ -161,6 +256,19 @@ mod tests {
         assert_eq!(preview(b"0123456789a", 10), "0123456789…");
         assert_eq!(preview("żółćż".as_bytes(), 4), "żółć…");
         assert_eq!(preview(&[0xff; 100], 2), "\u{fffd}\u{fffd}…");
+    }
+
+    #[test]
+    fn json_stays_as_it_is_but_on_one_line() {
+        let shown = |text| json_on_a_line(text).map(|json| json.get().to_string());
+        assert_eq!(shown(" [1.50, 1e999]\n").as_deref(), Some("[1.50, 1e999]"));
+        assert_eq!(
+            shown("{\r\n \"a\\n\": 1,\n\"a\\n\": 2}").as_deref(),
+            Some("{   \"a\\n\": 1, \"a\\n\": 2}")
+        );
+        assert_eq!(shown("\"a\nb\""), None);
+        assert_eq!(shown("{} {}"), None);
+        assert_eq!(shown(""), None);
     }
 
     #[test]

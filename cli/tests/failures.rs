@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use common::{Session, fails, until};
 
 /// One of each command that needs a queue.
-const NEED_A_QUEUE: [&[&str]; 12] = [
+const NEED_A_QUEUE: [&[&str]; 14] = [
     &["info", "x"],
     &["stats", "x"],
     &["rm", "x"],
@@ -18,6 +18,8 @@ const NEED_A_QUEUE: [&[&str]; 12] = [
     &["consume", "x"],
     &["consume", "x", "--exec", "true"],
     &["peek", "x"],
+    &["export", "x"],
+    &["import", "x", "/dev/null"],
     &["group", "ls", "x"],
     &["group", "add", "x", "g"],
     &["dead", "ls", "x"],
@@ -48,7 +50,8 @@ fn there_is_no_such_queue() {
 #[test]
 fn there_is_no_such_group() {
     let session = Session::with_queue(&[]);
-    let args: [&[&str]; 5] = [
+    let args: [&[&str]; 6] = [
+        &["export", "q", "--group", "x"],
         &["consume", "q", "--group", "x"],
         &["consume", "q", "--group", "x", "--exec", "true", "--concurrency", "2"],
         &["peek", "q", "--group", "x"],
@@ -95,7 +98,7 @@ fn a_store_is_not_left_behind_by_a_queue_that_cannot_be() {
 #[test]
 fn options_that_cannot_be() {
     let session = Session::with_queue(&[]);
-    let args: [&[&str]; 12] = [
+    let args: [&[&str]; 16] = [
         &["nonsense"],
         &["publish"],
         &["publish", "q", "a", "--header", "no-value"],
@@ -106,6 +109,10 @@ fn options_that_cannot_be() {
         &["consume", "q", "--concurrency", "2"],
         &["consume", "q", "--exclusive", "--concurrency", "2", "--exec", "true"],
         &["create", "r", "--slot-size", "100"],
+        &["export", "q", "--state", "gone"],
+        &["import", "q", "/dev/null", "--from-line", "0"],
+        &["import", "r", "/dev/null", "--create", "--from-line", "2"],
+        &["import", "q", "/dev/null", "--on-full", "fail", "--timeout", "1s"],
         &["dead", "retry", "q"],
         &["rm", "--all"],
     ];

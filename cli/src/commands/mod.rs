@@ -6,7 +6,9 @@ mod create;
 mod dead;
 mod demo;
 mod exec;
+mod export;
 mod group;
+mod import;
 mod info;
 mod ls;
 mod peek;
@@ -74,6 +76,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Publish(args) => publish::run(&context, args),
         Command::Consume(args) => consume::run(&context, &args),
         Command::Peek(args) => peek::run(&context, &args),
+        Command::Export(args) => export::run(&context, &args),
+        Command::Import(args) => import::run(&context, &args),
         Command::Group(command) => group::run(&context, &command),
         Command::Dead(command) => dead::run(&context, &command),
         Command::Repair => repair::run(&context),

@@ -45,7 +45,8 @@ fn table(messages: &[Peeked]) -> String {
     output::table(&["position", "state", "failures", "type", "payload"], rows.collect(), 0)
 }
 
-fn state(state: MessageState) -> &'static str {
+/// A state as JSON has it.
+pub(super) fn state(state: MessageState) -> &'static str {
     match state {
         MessageState::Ready => "ready",
         MessageState::Leased => "leased",

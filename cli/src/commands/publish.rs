@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use ringway::{Message, OnFull, Payload, Producer, PublishError, PublishFailure, Queue};
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -20,10 +20,18 @@ use crate::units::group_digits;
 
 /// What was published so far.
 #[derive(Debug, Default, Serialize)]
-struct Published {
-    published: u64,
+pub(super) struct Published {
+    pub(super) published: u64,
     first_position: Option<u64>,
     last_position: Option<u64>,
+}
+
+impl Published {
+    pub(super) fn add(&mut self, position: u64) {
+        self.published += 1;
+        self.first_position.get_or_insert(position);
+        self.last_position = Some(position);
+    }
 }
 
 pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
@@ -43,7 +51,8 @@ pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
     let published = publisher.published;
     if let Err(failure) = outcome {
         if context.json {
-            output::json(&published)?;
+            // That it cannot be printed is the lesser failure.
+            let _ = output::json(&published);
         }
         let count = group_digits(published.published);
         return Err(if lines {
@@ -55,7 +64,7 @@ pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
     if context.json { output::json(&published) } else { output::line(tell(&published)) }
 }
 
-fn tell(published: &Published) -> String {
+pub(super) fn tell(published: &Published) -> String {
     match (published.published, published.first_position, published.last_position) {
         (1, Some(position), _) => format!("published 1 message at position {position}"),
         (count, Some(first), Some(last)) => {
@@ -138,9 +147,7 @@ impl Publisher {
 
     fn publish_lines(&mut self, input: impl Read, json: bool) -> Result<(), Failure> {
         if !io::stdin().is_terminal() {
-            let style = ProgressStyle::with_template("{spinner} {human_pos} published, {per_sec}");
-            self.progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            self.progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            self.progress = output::progress("published");
         }
         let mut input = BufReader::with_capacity(256 << 10, input);
         let most = self.limit as u64 + 1;
@@ -175,10 +182,7 @@ impl Publisher {
     fn publish(&mut self, payload: Vec<u8>) -> Result<(), Failure> {
         let receipt = self.producer.publish(Templated { template: &self.template, payload });
         let position = receipt.map_err(|PublishError { failure, .. }| failure)?.position;
-        let published = &mut self.published;
-        published.published += 1;
-        published.first_position.get_or_insert(position);
-        published.last_position = Some(position);
+        self.published.add(position);
         self.progress.inc(1);
         Ok(())
     }
