@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::journal::JournalError;
+
 /// Why a store or a queue could not be created, opened, listed, repaired or removed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -165,6 +167,23 @@ pub enum StoreError {
         /// Who stands in the way.
         by: String,
     },
+    /// The store has no journal.
+    #[error("the store {} is volatile: create it with `ringway create --durable` or `StoreOptions::durable`", path.display())]
+    Volatile {
+        /// The store.
+        path: PathBuf,
+    },
+    /// A write or a sync of the journal failed; that is final.
+    #[error("the journal in {} failed ({}) and takes nothing more: see to the disk, end all users of the store, then run `ringway repair --journal`", path.display(), io::Error::from_raw_os_error(*code))]
+    JournalFailed {
+        /// The durable directory.
+        path: PathBuf,
+        /// The system's error number.
+        code: i32,
+    },
+    /// The journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The handle was inherited through `fork` and belongs to the parent.
     #[error("this handle belongs to the parent process: open the store anew after fork")]
     Forked,
@@ -268,9 +287,86 @@ pub enum PublishFailure {
     /// The queue was removed while this handle was open.
     #[error("the queue was removed, or is being removed: drop this producer, then open or create it anew")]
     Removed,
+    /// The disk of the journal is full; nothing is accepted until there is room.
+    #[error(
+        "no space left for the journal: free space on its disk; what was accepted is safe, and acks go on"
+    )]
+    JournalFull,
+    /// The journal failed, which is final.
+    #[error("the journal failed and the store takes nothing more: `ringway info` says why")]
+    JournalFailed,
     /// The operating system refused.
     #[error("the system refused: {0}")]
     Io(#[from] io::Error),
+}
+
+/// Why a message that was accepted is not known to be durable, or an ack.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// The store has no journal.
+    #[error("the store is volatile: create it with `ringway create --durable` or `StoreOptions::durable`")]
+    Volatile,
+    /// The disk failed, which is final: after a restart it may be there or not.
+    #[error(
+        "the journal failed before this was known to be on the disk: after a restart it may be there or not; publish it again then, and let its consumers be idempotent"
+    )]
+    Unknown,
+    /// It is not durable yet.
+    #[error("not durable yet: the disk is slow, or full, or the process that writes is paused; wait again")]
+    Timeout,
+    /// The handle was inherited through `fork` and belongs to the parent.
+    #[error("this handle belongs to the parent process: open the store anew after fork")]
+    Forked,
+    /// The ack that was to be made durable found its lease lost.
+    #[error(transparent)]
+    Settle(#[from] SettleFailure),
+    /// The journal could not be written.
+    #[error(transparent)]
+    Store(Box<StoreError>),
+}
+
+/// Why a message was not published and confirmed.
+pub enum ConfirmError<M> {
+    /// It was not accepted; here it is.
+    NotAccepted(PublishError<M>),
+    /// It was accepted, and is not known to be durable.
+    NotConfirmed {
+        /// Its position.
+        position: u64,
+        /// Why.
+        error: DurableError,
+    },
+}
+
+impl<M> fmt::Debug for ConfirmError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfirmError::NotAccepted(error) => f.debug_tuple("NotAccepted").field(error).finish(),
+            ConfirmError::NotConfirmed { position, error } => {
+                let mut out = f.debug_struct("NotConfirmed");
+                out.field("position", position).field("error", error).finish()
+            }
+        }
+    }
+}
+
+impl<M> fmt::Display for ConfirmError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfirmError::NotAccepted(error) => error.fmt(f),
+            ConfirmError::NotConfirmed { position, error } => write!(f, "message {position}: {error}"),
+        }
+    }
+}
+
+impl<M> From<ConfirmError<M>> for Box<dyn std::error::Error> {
+    fn from(error: ConfirmError<M>) -> Self {
+        match error {
+            ConfirmError::NotAccepted(error) => error.into(),
+            ConfirmError::NotConfirmed { error, .. } => error.into(),
+        }
+    }
 }
 
 /// Why nothing could be received.

@@ -72,6 +72,7 @@
 //! queue/        a queue file: groups, attachments and roles, bells, the sweep, looking in, verify
 //! participant/  who is alive, and what happens when someone dies
 //! delivery/     leases in the hands of a consumer; what becomes of a failure
+//! journal/      the log of a durable store: what outlasts a power cut
 //!    |
 //!    v
 //! ring/         the algorithm: publish, receive, settle, repair. Owns no memory, reads no clock, asks no kernel
@@ -92,7 +93,9 @@
 
 mod consumer;
 mod delivery;
+mod durable;
 mod error;
+mod journal;
 mod layout;
 mod mapped;
 #[doc(hidden)]
@@ -109,9 +112,18 @@ mod sys;
 
 pub use consumer::{Consumer, ConsumerBuilder, Messages};
 pub use delivery::{Delivery, Received};
-pub use error::{PublishError, PublishFailure, ReceiveError, SettleError, SettleFailure, StoreError};
+pub use durable::{
+    Confirmed, JournalDamage, JournalInfo, JournalRecord, JournalRepair, JournalReport, JournalSegment,
+};
+pub use error::{
+    ConfirmError, DurableError, PublishError, PublishFailure, ReceiveError, SettleError, SettleFailure,
+    StoreError,
+};
+pub use journal::{Corruption, JournalError};
 pub use message::{Headers, HeadersRef, Message, Payload};
-pub use options::{Backoff, GroupOptions, LEASE_BOUNDS, Lease, OnFull, Order, Removal, Start, Wait};
+pub use options::{
+    Backoff, DurableOptions, GroupOptions, LEASE_BOUNDS, Lease, Level, OnFull, Order, Removal, Start, Wait,
+};
 pub use producer::{Loan, Producer, ProducerBuilder, Receipt};
 pub use queue::{
     Browse, Browsed, DeadLetter, DeadReason, GroupInfo, MessageState, Peeked, Queue, QueueInfo, QueueOptions,

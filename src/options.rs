@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::StoreError;
+
 /// How a handle waits when there is nothing to do yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,6 +106,68 @@ impl Default for GroupOptions {
             order: Order::Relaxed,
             max_deliveries: 10,
             backoff: Backoff::default(),
+        }
+    }
+}
+
+/// What has reached the disk when a message counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Every batch is synced before anyone is told, or gets its messages. The default: nothing confirmed, and
+    /// nothing delivered, is lost to a power cut.
+    #[default]
+    GroupCommit,
+    /// Batches are written at once and synced after this many records; a power cut loses at most these, of what
+    /// nobody waited for. A confirm that somebody waits for syncs.
+    SyncEveryMessages(u64),
+    /// Batches are written at once and synced after this time; a power cut loses at most what was published in it,
+    /// of what nobody waited for. A confirm that somebody waits for syncs.
+    SyncEveryTime(Duration),
+    /// Batches are written, and the system writes them to the disk when it likes. A confirm that somebody waits for
+    /// syncs.
+    Os,
+}
+
+/// How a store is made durable; see [`StoreOptions::durable`](crate::StoreOptions::durable).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DurableOptions {
+    /// When the journal is synced.
+    pub level: Level,
+    /// Bytes of a segment of the journal: a multiple of 4,096, 64 KiB to 1 GiB (default 64 MiB). The longest
+    /// message fits one.
+    pub segment_len: u64,
+    /// Whether consumers get messages before they are durable: sooner, but then they may have acted upon a message
+    /// that a power cut takes back. Off by default.
+    pub deliver_early: bool,
+}
+
+impl Default for DurableOptions {
+    fn default() -> Self {
+        DurableOptions { level: Level::default(), segment_len: 64 << 20, deliver_early: false }
+    }
+}
+
+impl DurableOptions {
+    /// Checks the bounds.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let bad = |option, found: String, expected: &str| {
+            Err(StoreError::BadOption { option, found, expected: expected.to_owned() })
+        };
+        if !self.segment_len.is_multiple_of(4096) || !(64 << 10..=1 << 30).contains(&self.segment_len) {
+            return bad(
+                "segment_len",
+                self.segment_len.to_string(),
+                "a multiple of 4096 from 65536 to 1073741824",
+            );
+        }
+        match self.level {
+            Level::SyncEveryMessages(0) => bad("sync_every", "0 messages".into(), "at least 1"),
+            Level::SyncEveryTime(time) if !(1..=3_600_000).contains(&time.as_millis()) => {
+                bad("sync_every", format!("{time:?}"), "1 ms to 1 h")
+            }
+            _ => Ok(()),
         }
     }
 }

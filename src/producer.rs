@@ -1,16 +1,23 @@
 //! Producers: publish, one by one, in batches, or in place.
 
 use std::cell::Cell;
+use std::fmt;
 use std::hint;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::durable::{Confirmed, Confirmer, confirm};
+use crate::layout::queue::careful;
 use crate::mapped::Span;
 use crate::queue::attach::{Attached, Role};
 use crate::ring::{Full, Publisher};
 use crate::sys::{clock, membarrier};
-use crate::{OnFull, Payload, PublishError, PublishFailure, Queue, StoreError, Wait};
+use crate::{
+    ConfirmError, DurableError, OnFull, Payload, PublishError, PublishFailure, Queue, StoreError, Wait,
+};
 
 /// Looks ahead for room between two tries for the exact next slot, with a processor's pause after each.
 const LOOKS: u32 = 128;
@@ -42,6 +49,11 @@ pub struct Producer {
     wait: Wait,
     /// Whether sleepers can be reached without a fence here.
     fenced: bool,
+    /// The groups that a message is visible to once it is published: of a durable queue only the journal's.
+    audience: u64,
+    /// The last position that was published to a durable queue; 0 for none.
+    last: Cell<u64>,
+    on_confirm: Option<Callback>,
     /// Loans that are neither published nor dropped.
     loans: Cell<usize>,
 }
@@ -53,6 +65,17 @@ pub struct ProducerBuilder {
     exclusive: bool,
     on_full: OnFull,
     wait: Wait,
+    on_confirm: Option<Callback>,
+}
+
+/// What is called when a message is durable; shared with the thread that calls it.
+#[derive(Clone)]
+struct Callback(Arc<confirm::Callback>);
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Callback")
+    }
 }
 
 impl ProducerBuilder {
@@ -62,6 +85,7 @@ impl ProducerBuilder {
             exclusive: false,
             on_full: OnFull::default(),
             wait: Wait::default(),
+            on_confirm: None,
         }
     }
 
@@ -84,15 +108,29 @@ impl ProducerBuilder {
         self
     }
 
+    /// Calls back for each message of this producer once it is durable, or once that cannot be known any more; in
+    /// order of position, from a thread of the library. For those who neither wait nor poll.
+    pub fn on_confirm(
+        mut self,
+        callback: impl Fn(u64, Result<(), DurableError>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_confirm = Some(Callback(Arc::new(callback)));
+        self
+    }
+
     /// Makes the producer.
     ///
     /// # Errors
     ///
+    /// `Volatile` if `on_confirm` was asked for and the store has no journal;
     /// [`StoreError::RoleTaken`] if another producer is exclusive, or this one is to be and there are others;
     /// `Removed`, `Forked`, `Exhausted`, `Io`.
     pub fn build(self) -> Result<Producer, StoreError> {
         let Queue { store, core } = &self.queue;
         let attached = Attached::new(store, core, Role::Producer { exclusive: self.exclusive })?;
+        if self.on_confirm.is_some() && attached.confirmer.is_none() {
+            return Err(StoreError::Volatile { path: store.dir.path().to_path_buf() });
+        }
         core.mapped.populate();
         let publisher = Publisher::new(&core.mapped, store.me, self.exclusive);
         Ok(Producer {
@@ -101,24 +139,56 @@ impl ProducerBuilder {
             on_full: self.on_full,
             wait: self.wait,
             fenced: membarrier::available(),
+            audience: core.audience(store),
+            last: Cell::new(0),
+            on_confirm: self.on_confirm,
             loans: Cell::new(0),
         })
     }
 }
 
 /// A message was accepted: it is visible, and survives the death of any process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub struct Receipt {
+pub struct Receipt<'p> {
     /// Its position in the queue: rises with each message, with gaps.
     pub position: u64,
     /// Whether the queue had it already (idempotent publishing).
     pub duplicate: bool,
+    confirmer: Option<&'p Confirmer>,
 }
 
-impl Receipt {
-    fn new(position: u64) -> Receipt {
-        Receipt { position, duplicate: false }
+impl<'p> Receipt<'p> {
+    /// Waits until the message is durable: synced to the disk, and there after a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`DurableError::Volatile`] if the store has no journal; `Unknown` if the disk failed, which is final: the
+    /// message may be there after a restart or not; `Forked`, `Store`.
+    pub fn durable(&self) -> Result<(), DurableError> {
+        self.confirmer()?.wait(self.position, None)
+    }
+
+    /// The same, for at most this long.
+    ///
+    /// # Errors
+    ///
+    /// As [`durable`](Self::durable); [`DurableError::Timeout`], after which it can be waited for again.
+    pub fn durable_timeout(&self, timeout: Duration) -> Result<(), DurableError> {
+        self.confirmer()?.wait(self.position, Some(timeout))
+    }
+
+    /// The same as a future, for any executor. Dropping it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`durable`](Self::durable), `Volatile` at once.
+    pub fn durable_async(&self) -> Result<Confirmed<'p>, DurableError> {
+        Ok(self.confirmer()?.watch(self.position))
+    }
+
+    fn confirmer(&self) -> Result<&'p Confirmer, DurableError> {
+        self.confirmer.ok_or(DurableError::Volatile)
     }
 }
 
@@ -130,8 +200,44 @@ impl Producer {
     /// [`PublishError`] gives the message back and says why: `Full`, `TooLarge`, `HeadersTooLarge`,
     /// `NoSpace`, `Removed`, `Forked`, `Io`.
     #[inline(always)]
-    pub fn publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
+    pub fn publish<M: Payload>(&self, message: M) -> Result<Receipt<'_>, PublishError<M>> {
         self.publish_by(message, self.on_full)
+    }
+
+    /// Publishes, and waits until the message is durable: [`publish`](Self::publish) and
+    /// [`Receipt::durable`] in one, which saves waking the thread that would write it otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] as `publish`, with the message: it was not accepted. [`ConfirmError::NotConfirmed`]: it was,
+    /// and may be durable or not.
+    pub fn publish_confirmed<M: Payload>(&self, message: M) -> Result<Receipt<'_>, ConfirmError<M>> {
+        let put = match self.put_inline(&message) {
+            Some(position) => Ok(position),
+            None => self.put_anywhere(&message, &mut Patience::new(self.on_full)),
+        };
+        match put {
+            Err(failure) => Err(ConfirmError::NotAccepted(PublishError { message, failure })),
+            Ok(position) => {
+                self.accepted(position, !self.attached.queue.journal_bit());
+                let receipt = self.receipt(position);
+                match receipt.durable() {
+                    Ok(()) => Ok(receipt),
+                    Err(error) => Err(ConfirmError::NotConfirmed { position, error }),
+                }
+            }
+        }
+    }
+
+    /// Waits until all that this producer published is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receipt::durable`].
+    pub fn flush(&self) -> Result<(), DurableError> {
+        let confirmer = self.attached.confirmer.as_ref().ok_or(DurableError::Volatile)?;
+        // What one producer publishes is never written after what it publishes later.
+        if self.last.get() == 0 { Ok(()) } else { confirmer.flush(self.last.get()) }
     }
 
     /// Publishes, never waits.
@@ -139,7 +245,7 @@ impl Producer {
     /// # Errors
     ///
     /// As [`publish`](Self::publish).
-    pub fn try_publish<M: Payload>(&self, message: M) -> Result<Receipt, PublishError<M>> {
+    pub fn try_publish<M: Payload>(&self, message: M) -> Result<Receipt<'_>, PublishError<M>> {
         self.publish_by(message, OnFull::Reject)
     }
 
@@ -152,7 +258,7 @@ impl Producer {
         &self,
         message: M,
         timeout: Duration,
-    ) -> Result<Receipt, PublishError<M>> {
+    ) -> Result<Receipt<'_>, PublishError<M>> {
         self.publish_by(message, OnFull::Block(timeout))
     }
 
@@ -162,7 +268,7 @@ impl Producer {
     pub fn publish_batch<M: Payload>(
         &self,
         messages: impl IntoIterator<Item = M>,
-    ) -> Vec<Result<Receipt, PublishError<M>>> {
+    ) -> Vec<Result<Receipt<'_>, PublishError<M>>> {
         let mut patience = Patience::new(self.on_full);
         let mut full = None;
         let results = messages.into_iter().map(|message| {
@@ -170,7 +276,10 @@ impl Producer {
                 return Err(PublishError { message, failure: PublishFailure::Full { capacity } });
             }
             match self.put(&message, &mut patience) {
-                Ok(position) => Ok(Receipt::new(position)),
+                Ok(position) => {
+                    self.note(position);
+                    Ok(self.receipt(position))
+                }
                 Err(failure) => {
                     if let PublishFailure::Full { capacity } = failure {
                         full = Some(capacity);
@@ -182,7 +291,7 @@ impl Producer {
         let results: Vec<_> = results.collect();
         // If none was published there is nobody to wake; and in a forked child no word to look at.
         if results.iter().any(Result::is_ok) {
-            self.attached.queue.ring_consumers(self.fenced);
+            self.attached.queue.ring_consumers(self.fenced, self.audience);
         }
         results
     }
@@ -216,7 +325,10 @@ impl Producer {
         let mut refused = None;
         for message in messages {
             match self.put(&message, &mut patience) {
-                Ok(_) => published += 1,
+                Ok(position) => {
+                    self.note(position);
+                    published += 1;
+                }
                 Err(failure) => {
                     refused = Some(PublishError { message, failure });
                     break;
@@ -224,7 +336,7 @@ impl Producer {
             }
         }
         if published > 0 {
-            self.attached.queue.ring_consumers(self.fenced);
+            self.attached.queue.ring_consumers(self.fenced, self.audience);
         }
         refused.map_or(Ok(published), |error| Err((published, error)))
     }
@@ -253,17 +365,40 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn publish_by<M: Payload>(&self, message: M, on_full: OnFull) -> Result<Receipt, PublishError<M>> {
+    fn publish_by<M: Payload>(&self, message: M, on_full: OnFull) -> Result<Receipt<'_>, PublishError<M>> {
         let put = match self.put_inline(&message) {
             Some(position) => Ok(position),
             None => self.put_anywhere(&message, &mut Patience::new(on_full)),
         };
         match put {
             Ok(position) => {
-                self.attached.queue.ring_consumers(self.fenced);
-                Ok(Receipt::new(position))
+                self.accepted(position, self.audience);
+                Ok(self.receipt(position))
             }
             Err(failure) => Err(PublishError { message, failure }),
+        }
+    }
+
+    #[inline(always)]
+    fn receipt(&self, position: u64) -> Receipt<'_> {
+        Receipt { position, duplicate: false, confirmer: self.attached.confirmer.as_ref() }
+    }
+
+    /// A message was published: wakes those of its audience who are among these.
+    #[inline(always)]
+    fn accepted(&self, position: u64, groups: u64) {
+        self.note(position);
+        self.attached.queue.ring_consumers(self.fenced, self.audience & groups);
+    }
+
+    /// Remembers what has to be confirmed.
+    #[inline(always)]
+    fn note(&self, position: u64) {
+        if let Some(confirmer) = &self.attached.confirmer {
+            self.last.set(position);
+            if let Some(callback) = &self.on_confirm {
+                confirmer.on_confirm(position, callback.0.clone());
+            }
         }
     }
 
@@ -324,6 +459,13 @@ impl Producer {
         if queue.is_removed() && queue.stops(&self.attached.store) {
             return Err(PublishFailure::Removed);
         }
+        let careful = queue.mapped.words().careful.load(Acquire);
+        if careful & careful::FAILED != 0 {
+            return Err(PublishFailure::JournalFailed);
+        }
+        if careful & careful::NO_SPACE != 0 {
+            return Err(PublishFailure::JournalFull);
+        }
         let (found, limit) = (headers.saturating_add(payload), queue.mapped.geometry().max_message as usize);
         if found > limit {
             return Err(PublishFailure::TooLarge { found, limit });
@@ -364,7 +506,7 @@ impl Producer {
             };
             if round == 0 {
                 // What this producer published without waking anyone must not sleep while it waits.
-                queue.ring_consumers(self.fenced);
+                queue.ring_consumers(self.fenced, self.audience);
             }
             let sleeps = match self.wait {
                 Wait::Spin => false,
@@ -447,13 +589,13 @@ pub struct Loan<'p> {
     published: bool,
 }
 
-impl Loan<'_> {
+impl<'p> Loan<'p> {
     /// Makes the message visible.
     ///
     /// # Errors
     ///
     /// `Forked`, in a child of the process that took the loan.
-    pub fn publish(mut self) -> Result<Receipt, PublishFailure> {
+    pub fn publish(mut self) -> Result<Receipt<'p>, PublishFailure> {
         let Attached { store, queue, .. } = &self.producer.attached;
         if store.forked() {
             return Err(PublishFailure::Forked);
@@ -461,8 +603,9 @@ impl Loan<'_> {
         let len = self.payload.len() as u32;
         self.producer.publisher.finish(&queue.mapped, self.position, len);
         self.published = true;
-        queue.ring_consumers(self.producer.fenced);
-        Ok(Receipt::new(self.position))
+        let producer = self.producer;
+        producer.accepted(self.position, producer.audience);
+        Ok(producer.receipt(self.position))
     }
 }
 

@@ -10,12 +10,13 @@ use crate::participant::store::{StoreCore, is_missing};
 use crate::ring::Owner;
 use crate::sys::clock;
 use crate::sys::files::{Dir, OpenPolicy, check_name, io_error, sweep_temporaries};
-use crate::{Queue, Removal, StoreError};
+use crate::{DurableOptions, Queue, Removal, StoreError, durable};
 
 /// An open store. Cheap to clone; all clones are one participant.
 ///
 /// A store is a directory, on tmpfs for speed. It belongs to one host and, like everything on tmpfs, does not
-/// outlive a reboot. It outlives every process: whoever opens it next finds what the others left.
+/// outlive a reboot, unless it is made [durable](StoreOptions::durable). It outlives every process: whoever opens
+/// it next finds what the others left.
 ///
 /// Dropping the last handle of a process (clones, queues, producers, consumers) ends its part in the store. A
 /// process that dies does the same, less tidily: what it held is given back within milliseconds by any other
@@ -30,6 +31,7 @@ pub struct Store {
 pub struct StoreOptions {
     policy: OpenPolicy,
     trusted: bool,
+    durable: Option<(PathBuf, DurableOptions)>,
 }
 
 /// A process attached to the store, for people to read.
@@ -110,6 +112,11 @@ impl Store {
         PathBuf::from(format!("/dev/shm/ringway-{uid}")).join(name)
     }
 
+    /// Whether this is the directory of a durable store, the one with its journal; be the journal damaged or not.
+    pub fn is_durable_dir(path: impl AsRef<Path>) -> bool {
+        durable::is_durable_dir(path.as_ref())
+    }
+
     /// The store's directory.
     pub fn path(&self) -> &Path {
         self.core.dir.path()
@@ -154,7 +161,8 @@ impl Store {
         }
     }
 
-    /// Removes a whole store that no living process is attached to.
+    /// Removes a whole store that no living process is attached to. A durable one goes with its journal if `path` is
+    /// its durable directory; if it is that of its rings, only they go, and come back from the journal.
     ///
     /// # Errors
     ///
@@ -162,6 +170,9 @@ impl Store {
     /// an earlier boot is removed all the same.
     pub fn remove(path: impl AsRef<Path>) -> Result<(), StoreError> {
         let path = path.as_ref();
+        if durable::is_durable_dir(path) {
+            return durable::remove(path);
+        }
         match Store::open(path) {
             Ok(store) => {
                 let user = store.participants().into_iter().find(|other| other.alive && !other.me);
@@ -286,14 +297,66 @@ impl StoreOptions {
         self
     }
 
-    /// Opens the store at `path`; see [`Store::open`].
+    /// Makes a store that is created durable: what was confirmed outlives a power cut. `dir` is its directory on a
+    /// disk, for the journal; the path it is created at is that of its rings, on tmpfs. If both are the same the
+    /// rings get a place in `/dev/shm`.
+    ///
+    /// A durable store is opened by `dir`, whether its rings are still there or not: after a reboot whoever opens it
+    /// first makes them anew.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let place = tempfile::tempdir()?;
+    /// # let dir = place.path().join("shop");
+    /// use ringway::{Queue, Store};
+    ///
+    /// # let rings = place.path().join("rings");
+    /// # let store = Store::options().durable(&dir).open_or_create(&rings)?;
+    /// # drop(store);
+    /// let store = Store::options().durable(&dir).open_or_create(&dir)?;
+    /// let orders = Queue::options().open_or_create(&store, "orders")?;
+    /// let producer = orders.producer().build()?;
+    /// producer.publish("two pizzas")?.durable()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn durable(mut self, dir: impl AsRef<Path>) -> StoreOptions {
+        self.durable = Some((dir.as_ref().to_path_buf(), DurableOptions::default()));
+        self
+    }
+
+    /// When the journal of a durable store is synced, and more. Call [`durable`](Self::durable) first.
+    pub fn durable_options(mut self, change: impl FnOnce(&mut DurableOptions)) -> StoreOptions {
+        if let Some((_, options)) = &mut self.durable {
+            change(options);
+        }
+        self
+    }
+
+    /// Opens the store at `path`, which may be that of its rings or of its durable directory; see [`Store::open`].
     ///
     /// # Errors
     ///
     /// As [`Store::open`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store, StoreError> {
-        let core = StoreCore::open(path.as_ref(), self.policy.clone(), self.trusted)?;
+        let path = match &self.durable {
+            Some((dir, _)) => dir,
+            None => path.as_ref(),
+        };
+        let core = if self.durable.is_some() || durable::is_durable_dir(path) {
+            durable::open(path, &self.policy, self.trusted)?
+        } else {
+            StoreCore::open(path, self.policy.clone(), self.trusted)?
+        };
         Ok(Store { core })
+    }
+
+    /// Makes the files of a store. `false`: there is one.
+    fn make(&self, path: &Path) -> Result<bool, StoreError> {
+        match &self.durable {
+            Some((dir, options)) => durable::create(dir, path, options, &self.policy),
+            None => StoreCore::create(path, &self.policy),
+        }
     }
 
     /// Creates a store at `path`; see [`Store::create`].
@@ -303,7 +366,7 @@ impl StoreOptions {
     /// As [`Store::create`].
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Store, StoreError> {
         let path = path.as_ref();
-        if !StoreCore::create(path, &self.policy)? {
+        if !self.make(path)? {
             return Err(StoreError::AlreadyExists { what: "store", name: path.display().to_string() });
         }
         self.open(path)
@@ -317,7 +380,7 @@ impl StoreOptions {
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Store, StoreError> {
         match self.open(&path) {
             Err(StoreError::NoSuchStore { .. }) => {
-                StoreCore::create(path.as_ref(), &self.policy)?;
+                self.make(path.as_ref())?;
                 self.open(path)
             }
             opened => opened,

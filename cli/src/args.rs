@@ -1,6 +1,7 @@
 //! What can be asked of the command. The help that users read is in the doc comments here.
 
 pub(crate) mod bench;
+pub(crate) mod journal;
 pub(crate) mod transfer;
 
 use std::ffi::OsString;
@@ -13,7 +14,10 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use ringway::Level;
+
 use self::bench::BenchArgs;
+use self::journal::{JournalCommand, RepairArgs};
 use self::transfer::{ExportArgs, ImportArgs};
 use crate::exit::{CODES, Code, note};
 use crate::units;
@@ -65,8 +69,12 @@ pub(crate) enum Command {
     /// List, retry and purge dead letters.
     #[command(subcommand)]
     Dead(DeadCommand),
-    /// Give back what dead processes held, by hand: receivers do it all the time by themselves.
-    Repair,
+    /// Give back what dead processes held, by hand: receivers do it all the time by themselves. Or with --journal,
+    /// end a damaged journal before the damage.
+    Repair(RepairArgs),
+    /// Look into the journal of a durable store, without changing anything.
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Check every invariant that the files can show, without changing anything.
     Verify {
         /// The queue; all of the store's without it.
@@ -93,6 +101,10 @@ pub(crate) struct DemoArgs {
     /// How many restaurant workers: one is killed, one is paused, the others go on.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=64))]
     pub(crate) workers: u32,
+    /// Show a power cut instead: on a durable store in this directory, which must not be there yet (without DIR in a
+    /// temporary one), all processes are killed in the middle and the rings taken away.
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pub(crate) durable: Option<Option<PathBuf>>,
 }
 
 /// What the demo tells the processes it starts.
@@ -107,6 +119,9 @@ pub(crate) struct DemoPartArgs {
     pub(crate) number: usize,
     #[arg(long, default_value = "0", value_parser = units::duration)]
     pub(crate) cook: Duration,
+    /// Whether the order service waits for confirms.
+    #[arg(long)]
+    pub(crate) confirm: bool,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +146,26 @@ pub(crate) struct CreateArgs {
     /// Succeed if the queue is there already, with the geometry asked for.
     #[arg(long)]
     pub(crate) if_missing: bool,
+    #[command(flatten)]
+    pub(crate) durable: DurableArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DurableArgs {
+    /// Make the store durable, with its journal in this directory on a disk, which is the store's path from then on:
+    /// what was confirmed outlives a power cut. Its rings go to --store, or to a place of their own in /dev/shm.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) durable: Option<PathBuf>,
+    /// When the journal is synced: `group_commit` (before anyone is told), `sync_every=N` (records) or
+    /// `sync_every=TIME` (such as 10ms), `os` (when the system likes) [default: group_commit].
+    #[arg(long, value_name = "LEVEL", value_parser = units::level, requires = "durable")]
+    pub(crate) level: Option<Level>,
+    /// Bytes of a segment of the journal [default: 64MiB].
+    #[arg(long, value_name = "SIZE", value_parser = units::size, requires = "durable")]
+    pub(crate) segment_size: Option<u32>,
+    /// Hand messages out before they are durable.
+    #[arg(long, requires = "durable")]
+    pub(crate) deliver_early: bool,
 }
 
 #[derive(Debug, Args)]
@@ -213,6 +248,9 @@ pub(crate) struct PublishArgs {
     /// If the queue is full, wait for space at most this long; without it a full queue is an error.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) timeout: Option<Duration>,
+    /// Wait until all of it is durable; for durable stores.
+    #[arg(long)]
+    pub(crate) confirm: bool,
 }
 
 #[derive(Debug, Args)]
@@ -262,6 +300,10 @@ pub(crate) struct ConsumeArgs {
     /// Acknowledge each message before it is printed: at most once, instead of at least once.
     #[arg(long, conflicts_with_all = ["exec", "lease"])]
     pub(crate) delete: bool,
+    /// Wait after each message until its acknowledgement is durable; for durable stores. Without it, the last
+    /// ones before a power cut are delivered again.
+    #[arg(long, conflicts_with = "delete")]
+    pub(crate) ack_durable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ringway::{PublishFailure, ReceiveError, SettleFailure, StoreError};
+use ringway::{DurableError, JournalError, PublishFailure, ReceiveError, SettleFailure, StoreError};
 
 /// The exit codes, for the help.
 pub(crate) const CODES: &str = "\
@@ -103,8 +103,21 @@ impl From<StoreError> for Failure {
             StoreError::Unsafe { .. } => Code::Denied,
             StoreError::InUse { .. } | StoreError::RoleTaken { .. } => Code::InUse,
             StoreError::Io { source, .. } => code_of_io(source),
+            StoreError::Volatile { .. } => Code::Usage,
+            StoreError::Journal(error) => match error {
+                JournalError::NoSpace { .. } => Code::NoSpace,
+                JournalError::Failed { .. } | JournalError::Io { .. } => Code::Failed,
+                _ => Code::Damaged,
+            },
             _ => Code::Failed,
         };
+        Failure::new(code, error.to_string())
+    }
+}
+
+impl From<DurableError> for Failure {
+    fn from(error: DurableError) -> Failure {
+        let code = if matches!(error, DurableError::Volatile) { Code::Usage } else { Code::Failed };
         Failure::new(code, error.to_string())
     }
 }
@@ -113,7 +126,7 @@ impl From<PublishFailure> for Failure {
     fn from(failure: PublishFailure) -> Failure {
         let code = match &failure {
             PublishFailure::Full { .. } => Code::Full,
-            PublishFailure::NoSpace { .. } => Code::NoSpace,
+            PublishFailure::NoSpace { .. } | PublishFailure::JournalFull => Code::NoSpace,
             PublishFailure::BadHeaderName { .. } => Code::Usage,
             PublishFailure::Removed => Code::NotFound,
             PublishFailure::Io(source) => code_of_io(source),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringway::Level;
+
 /// Reads a time: a number and `us`, `ms`, `s`, `m`, `h` or `d`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = "expected a time such as 250ms, 30s, 5m or 2h";
@@ -44,6 +46,30 @@ pub(crate) fn size(text: &str) -> Result<u32, String> {
         .checked_mul(scale)
         .and_then(|bytes| u32::try_from(bytes).ok())
         .ok_or_else(|| format!("{text} is too large: less than 4GiB is expected"))
+}
+
+/// Reads when a journal is synced.
+pub(crate) fn level(text: &str) -> Result<Level, String> {
+    let expected = "expected group_commit, sync_every=N, sync_every=TIME (such as 10ms) or os";
+    match text.split_once('=') {
+        None if text == "group_commit" => Ok(Level::GroupCommit),
+        None if text == "os" => Ok(Level::Os),
+        Some(("sync_every", every)) => match every.parse() {
+            Ok(records) => Ok(Level::SyncEveryMessages(records)),
+            Err(_) => duration(every).map(Level::SyncEveryTime).map_err(|_| expected.to_string()),
+        },
+        _ => Err(expected.to_string()),
+    }
+}
+
+/// Writes a level the way [`level`] reads it.
+pub(crate) fn show_level(level: Level) -> String {
+    match level {
+        Level::GroupCommit => "group_commit".to_string(),
+        Level::SyncEveryMessages(records) => format!("sync_every={records}"),
+        Level::SyncEveryTime(time) => format!("sync_every={}ms", time.as_millis()),
+        Level::Os => "os".to_string(),
+    }
 }
 
 /// Writes a size the way [`size`] reads it, in the largest unit that divides it.

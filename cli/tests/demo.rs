@@ -11,7 +11,8 @@ use rustix::process::Signal;
 /// What the demo with this process id has left: directories, and processes that were started for it.
 fn left_over(pid: u32) -> Vec<String> {
     let name = format!("ringway-demo-{pid}-");
-    let dirs = fs::read_dir("/dev/shm").into_iter().flatten();
+    let dirs = ["/dev/shm", "/var/tmp"].map(|place| fs::read_dir(place).into_iter().flatten());
+    let dirs = dirs.into_iter().flatten();
     let dirs = dirs.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let command = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
@@ -65,6 +66,44 @@ fn it_tells_the_story_without_a_terminal() {
     assert_eq!(row("orders placed"), Some(Some("50")));
     assert_eq!(row("delivered"), Some(Some("50")));
     assert_eq!(row("lost"), Some(Some("0")));
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_confirmed() {
+    let session = Session::new();
+    let report = session.json(&["demo", "--durable", "--orders", "60"]);
+    let count = |key: &str| report[key].as_u64().unwrap_or_else(|| panic!("no {key} in {report}"));
+    assert_eq!((count("confirmed"), count("delivered"), count("lost")), (60, 60, 0), "{report}");
+    let (before, delivered) = (count("confirmed_before_cut"), count("delivered_before_cut"));
+    assert!(before > 30 && delivered >= 15 && delivered < before, "{report}");
+    assert!(count("there_after_cut") > 0 && count("missing_after_cut") == 0, "{report}");
+    assert!(report["recovery_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{report}");
+    assert!(report["redelivered"].is_u64() && report["placed_again"].is_u64(), "{report}");
+}
+
+#[test]
+fn the_power_cut_is_told_and_leaves_nothing_behind() {
+    let session = Session::new();
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("shop");
+    let dir = dir.to_str().unwrap();
+    let told = session.text(&["demo", "--durable", dir, "--orders", "2", "--workers", "4"]);
+    for part in ["power cut: all 5 processes are killed", "made anew from", "4 new workers", "lost"] {
+        assert!(told.contains(part), "{part:?} is not in: {told}");
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    fs::create_dir(dir).unwrap();
+    fails(session.run(&["demo", "--durable", dir]), 2, "is there already");
+    let store = session.store();
+    fails(session.run(&["demo", "--durable", "--store", store.to_str().unwrap()]), 2, "--store");
+    let mut demo = session.start(&["demo", "--durable", "--orders", "100000"]);
+    let pid = demo.child.id();
+    let mut story = BufReader::new(demo.child.stdout.take().unwrap());
+    story.read_line(&mut String::new()).unwrap();
+    assert!(left_over(pid).iter().any(|left| left.contains("/var/tmp")), "it is on a disk");
+    demo.signal(Signal::INT);
+    assert_eq!(demo.end(), (Some(130), String::new()));
+    until("its processes are gone", || left_over(pid).is_empty());
 }
 
 #[test]

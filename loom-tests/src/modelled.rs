@@ -48,6 +48,8 @@ pub struct Modelled {
     claims: Vec<AtomicU64>,
     seqs: Vec<AtomicU64>,
     payloads: Vec<UnsafeCell<u64>>,
+    /// What the journal's leader has written, by slot.
+    disk: Vec<UnsafeCell<u64>>,
     groups: Vec<Group>,
     tail: AtomicU64,
     active: AtomicU64,
@@ -76,7 +78,12 @@ fn words(count: u64) -> Vec<AtomicU64> {
 impl Modelled {
     /// An empty queue with one group.
     pub fn new(slots: u64, fault: Option<Fault>) -> Arc<Modelled> {
-        let group = Group {
+        Modelled::with_groups(1, slots, fault)
+    }
+
+    /// An empty queue with so many groups.
+    pub fn with_groups(groups: u8, slots: u64, fault: Option<Fault>) -> Arc<Modelled> {
+        let group = || Group {
             leases: words(slots),
             dues: words(slots),
             returned: AtomicU64::new(0),
@@ -89,9 +96,10 @@ impl Modelled {
             claims: words(slots),
             seqs: words(slots),
             payloads: (0..slots).map(|_| UnsafeCell::new(0)).collect(),
-            groups: vec![group],
+            disk: (0..slots).map(|_| UnsafeCell::new(0)).collect(),
+            groups: (0..groups).map(|_| group()).collect(),
             tail: AtomicU64::new(slots),
-            active: AtomicU64::new(1),
+            active: AtomicU64::new((1 << groups) - 1),
             fault,
         })
     }
@@ -120,6 +128,18 @@ impl Modelled {
     pub fn write(&self, position: u64, value: u64) {
         // SAFETY: the model's question; loom reports it if another access is not ordered.
         self.payloads[(position % self.slots) as usize].with_mut(|cell| unsafe { *cell = value });
+    }
+
+    /// Writes a message to the disk, as the journal's leader.
+    pub fn write_disk(&self, position: u64, value: u64) {
+        // SAFETY: as in `write`.
+        self.disk[(position % self.slots) as usize].with_mut(|cell| unsafe { *cell = value });
+    }
+
+    /// Reads what is on the disk.
+    pub fn read_disk(&self, position: u64) -> u64 {
+        // SAFETY: as in `write`.
+        self.disk[(position % self.slots) as usize].with(|cell| unsafe { *cell })
     }
 
     /// Reads a payload, as the holder of a lease.

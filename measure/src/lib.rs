@@ -5,10 +5,11 @@
 //! message ([`fill`], [`check`]), count what they saw in a [`Tally`], time it with [`now_ns`] and a
 //! [`Latency`], and send all that back to the parent through a pipe, as the value of [`Child::join`]. The
 //! parent adds the tallies up and compares them with what was published, and collects the figures of repeated
-//! runs in [`Runs`]. [`limits`] has what the machine can do at best, to be measured in the same run, and
-//! [`Machine`] says which machine it was.
+//! runs in [`Runs`]. [`limits`] has what the machine can do at best, to be measured in the same run, [`disk`] the
+//! files that this takes, and [`Machine`] says which machine it was.
 
 mod clock;
+pub mod disk;
 mod error;
 mod gate;
 mod latency;

@@ -3,7 +3,6 @@
 //! Two processes are pinned to the first two processors there are. On a machine with one processor the
 //! ping-pongs take what the scheduler takes.
 
-use std::fs::File;
 use std::hint;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -13,6 +12,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::disk::{Prewritten, nameless};
 use crate::{Error, Gate, Latency, Result, Words, cpus, join_all, now_ns, pin, spawn};
 
 /// No limit takes this long to measure, unless the machine stands still.
@@ -20,6 +20,9 @@ const HANGS: Duration = Duration::from_secs(120);
 
 /// Looks at a word before others are let on the processor: only where there is one processor for both.
 const LOOKS: u32 = 10_000;
+
+/// Bytes of a file for synced writes.
+pub const PREWRITTEN: usize = 64 << 20;
 
 /// Nanoseconds of a round trip between two processes over one word: there and back on the same cache line. The
 /// median of trips that are timed one by one, as those over a queue are: with the reading of the clock.
@@ -162,14 +165,9 @@ fn futex(word: &AtomicU64, operation: libc::c_int, value: u32) -> Result<(), std
     if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Overwrites a block of `bytes` of a file in this directory and waits until it is on the disk, again and
-/// again. The file is removed at the end.
+/// Overwrites a block of `bytes` of a file in this directory and waits until it is on the disk, again and again.
 pub fn fdatasync(dir: &Path, bytes: usize, rounds: u64) -> Result<Latency> {
-    let path = dir.join(format!(".ringway-measure-{}", std::process::id()));
-    let file = File::options().read(true).write(true).create_new(true).open(&path);
-    let file = file.map_err(|error| Error::from(error).about(path.display()))?;
-    // It stays usable until it is closed, and leaves nothing behind whatever happens.
-    std::fs::remove_file(&path)?;
+    let file = nameless(dir)?;
     let block = vec![0x5a_u8; bytes];
     file.write_all_at(&block, 0)?;
     file.sync_all()?;
@@ -179,6 +177,17 @@ pub fn fdatasync(dir: &Path, bytes: usize, rounds: u64) -> Result<Latency> {
         file.write_all_at(&block, 0)?;
         file.sync_data()?;
         latency.record(start.elapsed().as_nanos() as u64);
+    }
+    Ok(latency)
+}
+
+/// Overwrites this many bytes by one `pwritev2` with `RWF_DSYNC`, again and again, in a file of this directory that is
+/// full of written bytes: no journal can make a batch of that size durable sooner.
+pub fn synced_write(dir: &Path, bytes: usize, rounds: u64) -> Result<Latency> {
+    let mut file = Prewritten::new(dir, PREWRITTEN.max(bytes))?;
+    let mut latency = Latency::new();
+    for _ in 0..rounds {
+        latency.record(file.write(bytes)?);
     }
     Ok(latency)
 }

@@ -9,7 +9,7 @@ use super::spares::Spares;
 use super::{Consumer, GLANCES};
 use crate::delivery::policy::policy_of;
 use crate::queue::attach::{Attached, Role};
-use crate::queue::groups::settings_of;
+use crate::queue::groups::{check_group_name, settings_of};
 use crate::ring::{Attention, Subscriber};
 use crate::sys::{clock, membarrier};
 use crate::{LEASE_BOUNDS, Lease, Order, Queue, StoreError, Wait};
@@ -81,6 +81,7 @@ impl ConsumerBuilder {
         store.check_forked()?;
         core.tidy(store);
         core.check_removed(store)?;
+        check_group_name(&self.group)?;
         let group = core.find_group(&self.group)?;
         let attached = Attached::new(store, core, Role::Consumer { group, exclusive: self.exclusive })?;
         // The name is the group's still: it cannot be removed while this record is there, but could before.
@@ -91,12 +92,19 @@ impl ConsumerBuilder {
         let words = core.mapped.group(group);
         let timed = lease_ms.is_some();
         let subscriber = Subscriber::new(&core.mapped, group, store.me, self.exclusive, timed);
+        let gate = core.gate(store);
+        let subscriber = match gate {
+            Some(journal) => subscriber.behind(journal),
+            None => subscriber,
+        };
         if self.exclusive {
             // What the predecessor left returned must be known before anything fresh is handed out.
             core.sweep_slots(group, 0..core.mapped.geometry().capacity, clock::boot_ms(), subscriber.head());
         }
+        let glances = if self.wait == Wait::Park { 1 } else { GLANCES };
         Ok(Consumer {
             group,
+            gated: gate.is_some(),
             plain: !timed && !store.trusted,
             policy: policy_of(words),
             fenced: membarrier::available(),
@@ -107,7 +115,8 @@ impl ConsumerBuilder {
             birth: words.birth.load(Acquire),
             limit: self.max_in_flight,
             wait: self.wait,
-            glances: if self.wait == Wait::Park { 1 } else { GLANCES },
+            glances,
+            first_glances: if gate.is_some() { 0 } else { glances },
             spares: Spares::new(),
             rounds: Rounds::new(),
             not_due: Cell::new(Attention::NONE),

@@ -26,14 +26,21 @@ impl Consumer {
     /// A fresh message where nothing stands in the way: it is not time to look around, nothing was returned,
     /// and the next position is READY.
     #[inline(always)]
-    pub(super) fn glance(&self, view: &View<'_>) -> Ready {
+    pub(super) fn glance<const GATED: bool>(&self, view: &View<'_>) -> Ready {
         if self.rounds.is_due() || self.attached.forked() || self.in_flight.get() >= self.limit {
             return Ready::Unclear;
         }
         if self.subscriber.attention(view) != self.not_due.get() {
             return Ready::Unclear;
         }
-        self.subscriber.next_ready(view)
+        if GATED { self.subscriber.next_ready_behind(view) } else { self.subscriber.next_ready(view) }
+    }
+
+    /// Where the ring's words are, for one who has to do with the journal's group too. Whoever may take one or the
+    /// other does so at the beginning, once: in a loop the two would be one, which knows less.
+    #[inline(always)]
+    pub(super) fn gated_view(&self) -> View<'_> {
+        self.attached.queue.mapped.view()
     }
 
     /// Where the ring's words are, for one who has to do with the consumer's group only.
@@ -47,9 +54,17 @@ impl Consumer {
     /// With all of the glance in the loop, a message that arrives finds its lease on the way already. A
     /// tighter loop was slower: it takes the line from the producer in the middle of its writes.
     pub(super) fn glance_about(&self) -> Option<Leased> {
-        let view = self.view();
+        if self.gated {
+            self.glance_about_in::<true>(&self.gated_view())
+        } else {
+            self.glance_about_in::<false>(&self.view())
+        }
+    }
+
+    #[inline(always)]
+    fn glance_about_in<const GATED: bool>(&self, view: &View<'_>) -> Option<Leased> {
         for _ in 0..self.glances {
-            match self.glance(&view) {
+            match self.glance::<GATED>(view) {
                 Ready::Message(leased) => return Some(leased),
                 Ready::NotYet => hint::spin_loop(),
                 Ready::Unclear => return None,
@@ -80,7 +95,10 @@ impl Consumer {
             return Err(ReceiveError::InFlightLimit { limit: self.limit });
         }
         if self.rounds.look() {
-            self.look_around()?;
+            // Who finds nothing has the time to read the exact clock; the coarse one has ticks of some milliseconds,
+            // by which a death would be noticed later.
+            let busy = self.rounds.is_due();
+            self.look_around(if busy { clock::coarse_ms() } else { clock::boot_ms() })?;
         }
         let subscriber = &self.subscriber;
         let view = queue.mapped.view();
@@ -123,11 +141,9 @@ impl Consumer {
     }
 
     /// What is not done for every message: takes a turn at the sweep, notices that group or queue are gone.
-    ///
     #[cold]
-    fn look_around(&self) -> Result<(), ReceiveError> {
+    fn look_around(&self, now_ms: u64) -> Result<(), ReceiveError> {
         let Attached { store, queue, .. } = &self.attached;
-        let now_ms = clock::coarse_ms();
         if self.not_due.get().is_due(now_ms) {
             self.not_due.set(Attention::NONE);
         }
@@ -175,8 +191,9 @@ impl Consumer {
         let mapped = &self.attached.queue.mapped;
         let held = Held { position: leased.position, lease: leased.lease, attempts: leased.attempts.into() };
         if let Some(lease_ms) = self.lease_ms {
-            // The coarse clock may be a tick behind: the lease must not be shorter than promised.
-            let deadline = clock::coarse_ms() + clock::tick_ms() + lease_ms;
+            // The coarse clock may be a tick behind, and tells whole milliseconds: the lease must not be shorter than
+            // promised.
+            let deadline = clock::coarse_ms() + clock::tick_ms() + 1 + lease_ms;
             if held.begin(mapped, self.group, deadline).is_err() {
                 return Ok(None);
             }

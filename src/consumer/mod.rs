@@ -20,6 +20,7 @@ use self::look::Look;
 use self::rounds::Rounds;
 use self::spares::Spares;
 use crate::delivery::policy::FailurePolicy;
+use crate::mapped::View;
 use crate::queue::attach::Attached;
 use crate::queue::bells::{NAP, NAP_ALONE};
 use crate::ring::{Attention, Leased, Ready, Subscriber};
@@ -81,6 +82,8 @@ pub struct Consumer {
     pub(crate) in_flight: Cell<usize>,
     subscriber: Subscriber,
     lease_ms: Option<u64>,
+    /// It gets only what the journal has.
+    gated: bool,
     /// Leases have no deadline and messages are copied.
     plain: bool,
     ordered: bool,
@@ -90,6 +93,8 @@ pub struct Consumer {
     wait: Wait,
     /// Glances between two looks.
     glances: u32,
+    /// The same before the first look.
+    first_glances: u32,
     pub(crate) spares: Spares,
     rounds: Rounds,
     /// The group's attention word when it was last found that nothing is due yet. As long as it stands, and
@@ -110,9 +115,9 @@ impl Consumer {
     pub fn receive(&self) -> Result<Delivery<'_>, ReceiveError> {
         let view = self.view();
         // The answer to what was just published is on its way: the first glances are here, with no call in
-        // between.
-        for _ in 0..self.glances {
-            match self.glance(&view) {
+        // between. (None for those that get only what the journal has: they wait for a disk anyway.)
+        for _ in 0..self.first_glances {
+            match self.glance::<false>(&view) {
                 Ready::Message(leased) => match self.hand_over_plain(&view, leased) {
                     Some(delivery) => return Ok(delivery),
                     None => return self.receive_other(leased),
@@ -148,7 +153,19 @@ impl Consumer {
     /// As [`receive`](Self::receive).
     #[inline]
     pub fn try_receive(&self) -> Result<Option<Delivery<'_>>, ReceiveError> {
-        match self.glance(&self.view()) {
+        if self.gated {
+            self.try_receive_in::<true>(&self.gated_view())
+        } else {
+            self.try_receive_in::<false>(&self.view())
+        }
+    }
+
+    #[inline(always)]
+    fn try_receive_in<const GATED: bool>(
+        &self,
+        view: &View<'_>,
+    ) -> Result<Option<Delivery<'_>>, ReceiveError> {
+        match self.glance::<GATED>(view) {
             Ready::Message(leased) => self.hand_over(leased),
             Ready::NotYet | Ready::Unclear => self.look_and_hand_over(true),
         }
@@ -211,10 +228,24 @@ impl Consumer {
         }
         let Some(first) = self.receive_timeout(wait)? else { return Ok(0) };
         batch.push(first);
-        let view = self.view();
+        Ok(if self.gated {
+            self.receive_more::<true>(&self.gated_view(), batch, max)
+        } else {
+            self.receive_more::<false>(&self.view(), batch, max)
+        })
+    }
+
+    /// What is there, up to `max` with the one that is in the batch. How many there are.
+    #[inline(always)]
+    fn receive_more<'c, const GATED: bool>(
+        &'c self,
+        view: &View<'_>,
+        batch: &mut Vec<Delivery<'c>>,
+        max: usize,
+    ) -> usize {
         for count in 1..max {
-            let delivery = match self.glance(&view) {
-                Ready::Message(leased) => match self.hand_over_plain(&view, leased) {
+            let delivery = match self.glance::<GATED>(view) {
+                Ready::Message(leased) => match self.hand_over_plain(view, leased) {
                     Some(delivery) => Ok(Some(delivery)),
                     None => self.hand_over_any(leased),
                 },
@@ -226,10 +257,10 @@ impl Consumer {
             match delivery {
                 Ok(Some(delivery)) => batch.push(delivery),
                 // Whatever is wrong, the next call says so; these must not be lost to the caller.
-                Ok(None) | Err(_) => return Ok(count),
+                Ok(None) | Err(_) => return count,
             }
         }
-        Ok(max)
+        max
     }
 
     /// At most once: a message, already acked, or `None` after this time. It is lost if this process dies

@@ -14,7 +14,7 @@ use self::policy::REASON_REJECTED;
 use crate::mapped::Span;
 use crate::ring::settle::{LeaseLost, Return};
 use crate::sys::clock;
-use crate::{Consumer, HeadersRef, LEASE_BOUNDS, Message, SettleError, SettleFailure};
+use crate::{Consumer, DurableError, HeadersRef, LEASE_BOUNDS, Message, SettleError, SettleFailure};
 
 /// The longest delay that can be asked for.
 pub(crate) const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -158,7 +158,8 @@ impl<'c> Delivery<'c> {
         if self.consumer.attached.forked() {
             return Err(SettleFailure::Forked);
         }
-        let deadline = clock::boot_ms() + lease.as_millis() as u64;
+        // The clock tells whole milliseconds, and has begun the next one.
+        let deadline = clock::boot_ms() + 1 + lease.as_millis() as u64;
         let mapped = &self.consumer.attached.queue.mapped;
         self.parcel
             .held
@@ -180,6 +181,25 @@ impl<'c> Delivery<'c> {
             consumer.attached.queue.ring_producers(consumer.fenced);
             Ok(())
         })
+    }
+
+    /// Done, and known to be: waits until the ack is in the journal and synced. A plain [`ack`](Self::ack) is in it
+    /// soon after; what was not when the power goes is delivered again.
+    ///
+    /// # Errors
+    ///
+    /// [`DurableError::Settle`] as `ack`; else the message is acked for all who live, and the ack may not outlive
+    /// a power cut. `Volatile`: the store has no journal; the message is given back as by [`release`](Self::release).
+    pub fn ack_durable(self) -> Result<(), DurableError> {
+        let consumer = self.consumer;
+        let Some(confirmer) = &consumer.attached.confirmer else {
+            // If its lease was lost it is given back already.
+            let _ = self.release();
+            return Err(DurableError::Volatile);
+        };
+        let position = self.position();
+        self.ack().map_err(|error| DurableError::Settle(error.into_failure()))?;
+        confirmer.ack(consumer.group, position)
     }
 
     /// Failed: once more after the group's backoff, or dead if it failed as often as it may.

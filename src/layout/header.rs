@@ -11,6 +11,8 @@ use crate::StoreError;
 pub(crate) const CONTROL_MAGIC: [u8; 8] = *b"RINGWAYC";
 /// First bytes of a queue file.
 pub(crate) const QUEUE_MAGIC: [u8; 8] = *b"RINGWAYQ";
+/// The incompatible feature of a durable store's files: builds that know no journal must not write to them.
+pub(crate) const DURABLE: u64 = 1;
 /// Reads back as itself only in the byte order it was written in.
 const BYTE_ORDER: u32 = 0x0102_0304;
 
@@ -61,6 +63,7 @@ impl Header {
             slot_size: self.slot_size,
             max_message: self.max_message,
             max_groups: self.max_groups,
+            durable: self.incompatible & DURABLE != 0,
         }
     }
 
@@ -138,7 +141,8 @@ impl Header {
             max_groups: u32::from_le_bytes(field(page, at::MAX_GROUPS)),
         };
         // Whoever opens a file writes to it.
-        let unknown = header.incompatible | u64::from_le_bytes(field(page, at::READ_ONLY_COMPATIBLE));
+        let unknown =
+            (header.incompatible & !DURABLE) | u64::from_le_bytes(field(page, at::READ_ONLY_COMPATIBLE));
         if unknown != 0 {
             return damaged("its features", format!("{unknown:#x}"), "none that this build lacks".into());
         }

@@ -9,7 +9,7 @@
 
 pub(crate) mod control;
 #[cfg(test)]
-mod format;
+pub(crate) mod format;
 pub(crate) mod header;
 pub(crate) mod queue;
 

@@ -37,9 +37,13 @@ pub(crate) struct QueueWords {
     pub(crate) producer_role: AtomicU64,
     /// [`REMOVED`] once the queue was removed, [`REMOVING`] before.
     pub(crate) removed: AtomicU32,
-    /// Not 0 once a message went to an extent.
-    pub(crate) extents_used: AtomicU32,
-    rest_of_active: [AtomicU64; 12],
+    /// Bits of what a publish has to look at, see [`careful`]; 0 as a rule.
+    pub(crate) careful: AtomicU32,
+    /// Unused.
+    pub(crate) zero: AtomicU32,
+    /// Moved whenever a group is made or removed.
+    pub(crate) groups_changed: AtomicU32,
+    rest_of_active: [AtomicU64; 11],
     /// Producers that wait for room: asleep?
     pub(crate) space_wanted: AtomicU32,
     /// Rung when there may be room: a futex.
@@ -48,6 +52,16 @@ pub(crate) struct QueueWords {
     /// When the queue was last swept, in milliseconds since boot: who moves it on sweeps.
     pub(crate) swept_ms: AtomicU64,
     rest_of_swept: [AtomicU64; 15],
+}
+
+/// What a publish has to look at before it goes on.
+pub(crate) mod careful {
+    /// Messages went to extents, which may have to be given back.
+    pub(crate) const EXTENTS: u32 = 1;
+    /// The journal's disk is full: nothing may be published.
+    pub(crate) const NO_SPACE: u32 = 2;
+    /// A write or a sync of the journal failed, which is final: nothing may be published.
+    pub(crate) const FAILED: u32 = 4;
 }
 
 /// Words of a group.
@@ -136,7 +150,7 @@ const _: () = {
     assert!(offset_of!(QueueWords, sleepers) == 136);
     assert!(offset_of!(QueueWords, producer_role) == 144);
     assert!(offset_of!(QueueWords, removed) == 152);
-    assert!(offset_of!(QueueWords, extents_used) == 156);
+    assert!(offset_of!(QueueWords, careful) == 156);
     assert!(offset_of!(QueueWords, space_wanted) == 256);
     assert!(offset_of!(QueueWords, space_bell) == 260);
     assert!(offset_of!(QueueWords, swept_ms) == 384);
@@ -169,8 +183,10 @@ pub(crate) struct Geometry {
     pub(crate) slot_size: u32,
     /// Bytes of the longest message.
     pub(crate) max_message: u32,
-    /// Groups there can be.
+    /// Groups there can be, the journal's included.
     pub(crate) max_groups: u32,
+    /// Whether the last group is the journal, and each slot has a word for the segment that its message is in.
+    pub(crate) durable: bool,
 }
 
 /// Where everything lies in a queue file.
@@ -193,6 +209,8 @@ pub(crate) struct Plan {
     pub(crate) due: u64,
     pub(crate) returned: u64,
     pub(crate) notes: u64,
+    /// Numbers of the journal's segments, one word per slot, if the queue is durable.
+    pub(crate) segments: u64,
     /// Slots.
     pub(crate) slots: u64,
     /// Extents: what lies before is allocated when the file is made, these when used.
@@ -225,6 +243,9 @@ impl Geometry {
         if !(1..=GROUPS_MAX).contains(&self.max_groups) {
             return bad("max_groups", self.max_groups.into(), format!("1 to {GROUPS_MAX}"));
         }
+        if self.durable && self.max_groups < 2 {
+            return bad("max_groups", 0, format!("1 to {}", GROUPS_MAX - 1));
+        }
         if self.capacity * u64::from(self.max_message) > FILE_MAX {
             let most = FILE_MAX / self.capacity;
             return bad(
@@ -241,6 +262,11 @@ impl Geometry {
         u64::from(self.slot_size) - SLOT_HEADER
     }
 
+    /// The index of the group that is the journal.
+    pub(crate) fn journal(&self) -> Option<u8> {
+        self.durable.then(|| (self.max_groups - 1) as u8)
+    }
+
     /// Where everything lies. For a checked geometry nothing here overflows.
     pub(crate) fn plan(&self) -> Plan {
         let page = |bytes: u64| bytes.next_multiple_of(PAGE);
@@ -253,7 +279,8 @@ impl Geometry {
         let claims = attachments + page((ATTACHMENTS * size_of::<Attachment>()) as u64);
         let extent_words = claims + page(self.capacity * 8);
         let ledgers = extent_words + page(self.capacity * 8);
-        let slots = ledgers + u64::from(self.max_groups) * ledger_size;
+        let segments = ledgers + u64::from(self.max_groups) * ledger_size;
+        let slots = segments + if self.durable { page(self.capacity * 8) } else { 0 };
         let extents = slots + page(self.capacity * u64::from(self.slot_size));
         let extent_size =
             if u64::from(self.max_message) <= self.inline() { 0 } else { page(self.max_message.into()) };
@@ -269,6 +296,7 @@ impl Geometry {
             due,
             returned,
             notes,
+            segments,
             slots,
             extents,
             extent_size,

@@ -112,6 +112,17 @@ impl Mapped {
         unsafe { self.at(self.plan.extent_words + (position & self.mask) * 8) }
     }
 
+    /// The number of the journal's segment that the message of a slot is in. Only in a durable queue.
+    ///
+    /// # Panics
+    ///
+    /// If the queue is not durable.
+    pub(crate) fn segment_word(&self, position: u64) -> &AtomicU64 {
+        assert!(self.plan.geometry.durable, "the queue is durable");
+        // SAFETY: the slot is in range, and the plan of a durable queue has a word per slot there.
+        unsafe { self.at(self.plan.segments + (position & self.mask) * 8) }
+    }
+
     #[inline(always)]
     fn group_index(&self, group: u8) -> u64 {
         u64::from(group).min(u64::from(self.plan.geometry.max_groups) - 1)

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::Mapped;
 use super::view::View;
 use crate::layout::PAGE;
-use crate::layout::queue::SLOT_HEADER;
+use crate::layout::queue::{SLOT_HEADER, careful};
 use crate::sys::files;
 
 /// Messages in a row that did not need a slot's extent before its pages are given back.
@@ -84,6 +84,27 @@ impl Span {
             }
             copy_bytes(payload.as_ptr(), self.start.add(headers.len()).as_ptr(), payload.len());
         }
+    }
+
+    /// Bytes of headers and payload.
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+
+    /// How many of the bytes are headers.
+    pub(crate) fn headers(self) -> usize {
+        self.headers
+    }
+
+    /// Copies headers and payload.
+    ///
+    /// # Panics
+    ///
+    /// If `to` has another length.
+    pub(crate) fn copy_into(self, to: &mut [u8]) {
+        assert_eq!(to.len(), self.len, "as many bytes as there are");
+        // SAFETY: as in `copy_to`.
+        unsafe { copy_bytes(self.start.as_ptr(), to.as_mut_ptr(), self.len) };
     }
 
     /// Copies headers and payload to the end of `buffer`; the number of header bytes.
@@ -193,13 +214,13 @@ impl Mapped {
         self.plan.extents + (position & self.mask) * self.plan.extent_size
     }
 
-    /// Whether a message of `len` bytes fits a slot, no slot has an extent that might be given back, and the
-    /// queue is not being removed: then a claimed slot is ready to be written. Two loads.
+    /// Whether a message of `len` bytes fits a slot, no slot has an extent that might be given back, the queue
+    /// is not being removed, and the journal works: then a claimed slot is ready to be written. Two loads.
     #[inline(always)]
     pub(crate) fn is_plain(&self, len: usize) -> bool {
         let words = self.words();
         len <= self.inline_max
-            && words.removed.load(Ordering::Acquire) | words.extents_used.load(Ordering::Relaxed) == 0
+            && words.removed.load(Ordering::Acquire) | words.careful.load(Ordering::Relaxed) == 0
     }
 
     /// Makes room for a message at a position that the caller has claimed, and says where. The caller has
@@ -216,7 +237,7 @@ impl Mapped {
         let len = headers + payload;
         if len as u64 > self.plan.geometry.inline() {
             self.grow_extent(position, len as u64)?;
-        } else if self.words().extents_used.load(Ordering::Relaxed) != 0 {
+        } else if self.words().careful.load(Ordering::Relaxed) & careful::EXTENTS != 0 {
             self.shrink_extent(position);
         }
         self.header_word(position).store(headers as u64, Ordering::Relaxed);
@@ -240,8 +261,8 @@ impl Mapped {
         }
         // Only the slot's claimant writes the word, and its claim was ordered after the last one's.
         word.store(there.max(pages), Ordering::Relaxed);
-        if self.words().extents_used.load(Ordering::Relaxed) == 0 {
-            self.words().extents_used.store(1, Ordering::Relaxed);
+        if self.words().careful.load(Ordering::Relaxed) & careful::EXTENTS == 0 {
+            self.words().careful.fetch_or(careful::EXTENTS, Ordering::Relaxed);
         }
         Ok(())
     }

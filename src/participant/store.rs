@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::table::Table;
 use super::token::{FileId, Probe, Token};
 use crate::StoreError;
+use crate::durable::JournalSlot;
 use crate::layout::control::FILE_LEN;
-use crate::layout::header::{CONTROL_MAGIC, Header};
+use crate::layout::header::{CONTROL_MAGIC, DURABLE, Header};
 use crate::layout::{CONTROL, FORMAT_VERSION, PAGE, PARTICIPANTS, QUEUES};
 use crate::queue::core::QueueCore;
 use crate::ring::Owner;
@@ -29,7 +30,7 @@ pub(crate) struct StoreCore {
     pub(crate) policy: OpenPolicy,
     pub(crate) trusted: bool,
     pub(crate) guard: Arc<ForkGuard>,
-    pub(crate) table: Table,
+    pub(crate) table: Arc<Table>,
     pub(crate) probe: Probe,
     pub(crate) id: [u8; 16],
     /// This process's index.
@@ -38,6 +39,8 @@ pub(crate) struct StoreCore {
     pub(crate) attached: AtomicUsize,
     /// The queues that are mapped here.
     open: Mutex<Vec<Weak<QueueCore>>>,
+    /// This process's part in the journal, while it has one.
+    pub(crate) journal: JournalSlot,
     /// Shows the others that this process lives. Given up last.
     _token: Token,
 }
@@ -73,7 +76,7 @@ impl StoreCore {
         let guard = Arc::new(ForkGuard::new().map_err(io_error("guarding against fork", path))?);
         let mapping =
             Mapping::map(&file, FILE_LEN as usize, guard.clone()).map_err(io_error("mapping", &control))?;
-        let table = Table::new(mapping);
+        let table = Arc::new(Table::new(mapping));
         let probe = Probe::open(&dir, CONTROL)?;
         let (me, token) = join(&dir, &queues, &policy, &table, &probe, &guard)?;
         // Locks are taken by the file's name: they say nothing about the file that is mapped here if that was
@@ -94,12 +97,32 @@ impl StoreCore {
             me,
             attached: AtomicUsize::new(0),
             open: Mutex::new(Vec::new()),
+            journal: JournalSlot::default(),
             _token: token,
         }))
     }
 
-    /// Makes a store at `path`. `false`: there is one.
+    /// Makes a volatile store at `path`. `false`: there is one.
     pub(crate) fn create(path: &Path, policy: &OpenPolicy) -> Result<bool, StoreError> {
+        Self::create_with(path, policy, (random_id()?, 0), |_| Ok(()))
+    }
+
+    /// Makes the rings' directory of the durable store `id` a store. `fill` writes the journal's words.
+    pub(crate) fn create_durable(
+        path: &Path,
+        policy: &OpenPolicy,
+        id: [u8; 16],
+        fill: impl FnOnce(&Table) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        Self::create_with(path, policy, (id, DURABLE), fill).map(|_| ())
+    }
+
+    fn create_with(
+        path: &Path,
+        policy: &OpenPolicy,
+        (id, features): ([u8; 16], u64),
+        fill: impl FnOnce(&Table) -> Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
         let mode = policy.dir_mode();
         let default = crate::Store::default_path("any");
         if let Some(parent) = path.parent().filter(|parent| Some(*parent) == default.parent()) {
@@ -108,11 +131,10 @@ impl StoreCore {
         let dir = Dir::create(path, mode)?;
         file_system_check(&dir)?;
         dir.create_sub(QUEUES, mode)?;
-        let id = random_id()?;
         let header = Header {
             magic: CONTROL_MAGIC,
             version: FORMAT_VERSION,
-            incompatible: 0,
+            incompatible: features,
             file_len: FILE_LEN,
             store_id: id,
             file_id: id,
@@ -124,9 +146,13 @@ impl StoreCore {
             max_groups: 0,
         };
         let page = header.encode();
-        let made =
-            create_file(&dir, CONTROL, FILE_LEN, FILE_LEN, policy, |file| file.write_all_at(&page, 0))?;
-        Ok(matches!(made, Created::Made(_)))
+        let guard = Arc::new(ForkGuard::new().map_err(io_error("guarding against fork", path))?);
+        let mut filled = Ok(());
+        let made = create_file(&dir, CONTROL, FILE_LEN, FILE_LEN, policy, |file| {
+            filled = fill(&Table::new(Mapping::map(file, FILE_LEN as usize, guard)?));
+            file.write_all_at(&page, 0)
+        })?;
+        filled.map(|()| matches!(made, Created::Made(_)))
     }
 
     /// Whether these handles were inherited through `fork`. One load.

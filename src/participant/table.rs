@@ -2,10 +2,14 @@
 
 use std::mem::size_of;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::layout::PARTICIPANTS;
-use crate::layout::control::{ControlWords, Entry, FILE_LEN, PARTICIPANTS_AT, WORDS_AT};
+use crate::layout::control::{
+    ControlWords, DURABLE_PATH_AT, DURABLE_PATH_MAX, Entry, FILE_LEN, JOURNAL_AT, JournalWords,
+    PARTICIPANTS_AT, WORDS_AT,
+};
 use crate::ring::Owner;
 use crate::sys::clock;
 use crate::sys::mapping::Mapping;
@@ -76,6 +80,18 @@ impl Table {
         // SAFETY: the layout has ControlWords, made of atomics, there; the mapping covers it and is
         // page-aligned.
         unsafe { self.base.add(WORDS_AT as usize).cast().as_ref() }
+    }
+
+    /// The words of the journal; all zero in a volatile store.
+    pub(crate) fn journal(&self) -> &JournalWords {
+        // SAFETY: the layout has JournalWords, made of atomics, there; the mapping covers it and is page-aligned.
+        unsafe { self.base.add(JOURNAL_AT as usize).cast().as_ref() }
+    }
+
+    /// The path of the durable directory, filled up with zeros.
+    pub(crate) fn durable_path(&self) -> &[AtomicU8; DURABLE_PATH_MAX] {
+        // SAFETY: the layout has that many bytes there, and the mapping covers them.
+        unsafe { self.base.add(DURABLE_PATH_AT as usize).cast().as_ref() }
     }
 
     fn entry(&self, owner: Owner) -> &Entry {

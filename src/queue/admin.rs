@@ -45,9 +45,13 @@ impl QueueCore {
         self.end_half_done();
         let word = &self.mapped.words().removed;
         let mark = |removing| word.store(if removing { REMOVING } else { 0 }, SeqCst);
-        self.send_away(store, removal, ("queue", &self.name), |_| true, mark)?;
+        // Who writes the journal stops by itself: nothing comes any more.
+        let journal = self.mapped.geometry().journal();
+        let uses = |role| !matches!(role, Role::Consumer { group, .. } if Some(group) == journal);
+        self.send_away(store, removal, ("queue", &self.name), uses, mark)?;
         word.store(REMOVED, Release);
-        self.unlink(store)
+        self.unlink(store)?;
+        crate::durable::record_change(store)
     }
 
     /// Marks something as being removed, and waits until nobody uses it any more. In vain: the mark is taken

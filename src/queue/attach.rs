@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use super::core::QueueCore;
 use crate::StoreError;
+use crate::durable::{Confirmer, Journal};
 use crate::layout::queue::group;
 use crate::layout::{ATTACHMENTS, PARTICIPANTS};
 use crate::participant::store::StoreCore;
@@ -100,6 +101,8 @@ pub(crate) struct Attached {
     guard: Arc<ForkGuard>,
     pub(crate) store: Arc<StoreCore>,
     pub(crate) queue: Arc<QueueCore>,
+    /// How messages of a durable queue are waited for.
+    pub(crate) confirmer: Option<Confirmer>,
     index: usize,
     role: Role,
     /// Set if something of this handle is left in the ledgers: then the record stays, and is found by
@@ -110,6 +113,20 @@ pub(crate) struct Attached {
 impl Attached {
     /// Attaches a handle of `store` to `queue` in this role.
     pub(crate) fn new(
+        store: &Arc<StoreCore>,
+        queue: &Arc<QueueCore>,
+        role: Role,
+    ) -> Result<Attached, StoreError> {
+        let mut attached = Attached::for_journal(store, queue, role)?;
+        if let Some(journal) = Journal::of(store)? {
+            journal.knows(queue);
+            attached.confirmer = Some(Confirmer::new(journal, queue.clone()));
+        }
+        Ok(attached)
+    }
+
+    /// As `new`, for those who write the journal: a part in it is what they are.
+    pub(crate) fn for_journal(
         store: &Arc<StoreCore>,
         queue: &Arc<QueueCore>,
         role: Role,
@@ -141,6 +158,7 @@ impl Attached {
             guard: store.guard.clone(),
             store: store.clone(),
             queue: queue.clone(),
+            confirmer: None,
             index,
             role,
             leave: std::cell::Cell::new(false),
@@ -160,7 +178,8 @@ impl Attached {
 
     /// Whether no other consumer is attached to the queue, dead or alive.
     pub(crate) fn is_only_consumer(&self) -> bool {
-        let consumes = |role| matches!(role, Role::Consumer { .. });
+        let journal = self.queue.mapped.geometry().journal();
+        let consumes = |role| matches!(role, Role::Consumer { group, .. } if Some(group) != journal);
         self.queue.attachments().all(|(index, who)| index == self.index || !consumes(who.role))
     }
 

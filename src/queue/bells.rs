@@ -16,10 +16,11 @@
 //! nap, which is bounded.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicU32, fence};
 use std::time::Duration;
 
 use super::core::QueueCore;
+use crate::participant::store::StoreCore;
 use crate::sys::{futex, membarrier};
 
 /// The longest sleep without a look around: bounds how late a death among the wakers is noticed.
@@ -32,13 +33,14 @@ pub(crate) const NAP_ALONE: Duration = Duration::from_millis(100);
 const NAP_UNFENCED: Duration = Duration::from_millis(1);
 
 impl QueueCore {
-    /// Wakes a consumer of each group that may have sleeping ones. After a message became visible.
+    /// Wakes a consumer of each of these groups that may have sleeping ones. After a message became visible to
+    /// them.
     #[inline(always)]
-    pub(crate) fn ring_consumers(&self, fenced: bool) {
+    pub(crate) fn ring_consumers(&self, fenced: bool, groups: u64) {
         if !fenced {
             fence(SeqCst);
         }
-        let sleepers = self.mapped.words().sleepers.load(Relaxed);
+        let sleepers = self.mapped.words().sleepers.load(Relaxed) & groups;
         if sleepers != 0 {
             self.ring_groups(sleepers, 1);
         }
@@ -60,12 +62,44 @@ impl QueueCore {
             groups &= groups - 1;
             let bit = 1_u64 << group;
             self.mapped.words().sleepers.fetch_and(!bit, AcqRel);
-            let bell = &self.mapped.group(group).bell;
+            let bell = self.bell_of(group);
             bell.fetch_add(1, AcqRel);
             if futex::wake(bell, most) > 0 {
                 self.mapped.words().sleepers.fetch_or(bit, AcqRel);
             }
         }
+    }
+
+    /// What the sleepers of a group sleep on. Those who write the journal sleep for all queues at once.
+    fn bell_of(&self, group: u8) -> &AtomicU32 {
+        match &self.journal_words {
+            Some(table) if self.mapped.geometry().journal() == Some(group) => &table.journal().work_bell,
+            _ => &self.mapped.group(group).bell,
+        }
+    }
+
+    /// The bit of the journal's group; 0 in a volatile queue.
+    pub(crate) fn journal_bit(&self) -> u64 {
+        self.mapped.geometry().journal().map_or(0, |group| 1 << group)
+    }
+
+    /// Whom a producer wakes: all groups, or only the journal's, if they get only what it has.
+    pub(crate) fn audience(&self, store: &StoreCore) -> u64 {
+        match crate::durable::options_of(store) {
+            Some(options) if !options.deliver_early => self.journal_bit(),
+            _ => u64::MAX,
+        }
+    }
+
+    /// Marks that a writer of the journal is about to sleep. Its barrier is its caller's.
+    pub(crate) fn mark_writer_asleep(&self) {
+        self.mapped.words().sleepers.fetch_or(self.journal_bit(), AcqRel);
+    }
+
+    /// Wakes who may go on now that the journal has written a batch. The caller's fence stands before.
+    pub(crate) fn ring_for_journal(&self) {
+        self.ring_consumers(true, !self.journal_bit());
+        self.ring_producers(true);
     }
 
     /// Wakes a producer that waits for room. After a slot was settled.
@@ -131,7 +165,7 @@ impl QueueCore {
 }
 
 /// The sleeper's half of the barrier; how long it may sleep.
-fn barrier() -> Duration {
+pub(crate) fn barrier() -> Duration {
     fence(SeqCst);
     if membarrier::global() { Duration::MAX } else { NAP_UNFENCED }
 }

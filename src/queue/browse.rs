@@ -70,7 +70,7 @@ impl Queue {
     pub fn browse(&self, groups: &[&str], states: &[MessageState]) -> Result<Browse, StoreError> {
         self.check()?;
         let indices: Vec<u8> = if groups.is_empty() {
-            self.core.groups_in_use().collect()
+            self.core.user_groups().collect()
         } else {
             groups.iter().map(|name| self.core.find_group(name)).collect::<Result<_, _>>()?
         };

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::layout::FORMAT_VERSION;
-use crate::layout::header::{Header, QUEUE_MAGIC};
+use crate::layout::header::{DURABLE, Header, QUEUE_MAGIC};
 use crate::layout::queue::{Geometry, REMOVED, REMOVING};
 use crate::mapped::Mapped;
+use crate::memory::{Memory, Place};
 use crate::participant::store::{StoreCore, is_missing, random_id, read_header};
+use crate::participant::table::Table;
+use crate::ring::{Kind, Lease, Seq, before, lap_of, position_near};
 use crate::sys::clock;
 use crate::sys::files::{Created, Dir, OpenPolicy, check_name, create_file, io_error, open_file};
 use crate::sys::fork::ForkGuard;
@@ -22,13 +25,16 @@ pub(crate) struct QueueCore {
     pub(crate) name: String,
     pub(crate) mapped: Mapped,
     store_id: [u8; 16],
+    file_id: [u8; 16],
+    /// The journal's words, if the queue is durable.
+    pub(super) journal_words: Option<Arc<Table>>,
 }
 
 impl QueueCore {
     /// Opens a queue of `store`.
     pub(crate) fn open(store: &StoreCore, name: &str) -> Result<QueueCore, StoreError> {
         check_name(name)?;
-        let queue = QueueCore::map(&store.queues, &store.policy, name, store.guard.clone())?;
+        let mut queue = QueueCore::map(&store.queues, &store.policy, name, store.guard.clone())?;
         if queue.store_id != store.id {
             return Err(StoreError::Foreign {
                 path: store.queues.path().join(name),
@@ -36,7 +42,45 @@ impl QueueCore {
                 found: "it belongs to another store".to_owned(),
             });
         }
+        if queue.mapped.geometry().durable {
+            queue.journal_words = Some(store.table.clone());
+        }
         Ok(queue)
+    }
+
+    /// Which queue it is, whatever its name: the journal calls it so.
+    pub(crate) fn id(&self) -> u64 {
+        u64::from_le_bytes(std::array::from_fn(|index| self.file_id[index]))
+    }
+
+    /// Whether a message that was published before this position came late to the journal, and is not written yet.
+    /// Positions that are being published do not count.
+    pub(crate) fn has_unwritten_before(&self, position: u64) -> bool {
+        let Some(journal) = self.mapped.geometry().journal() else { return false };
+        if self.mapped.load(Place::Attention(journal), Acquire) == 0 {
+            return false;
+        }
+        (0..self.mapped.capacity()).any(|slot| {
+            let seq = Seq::from_bits(self.mapped.load(Place::Seq(slot), Acquire));
+            let at = position_near(position, seq.lap(), slot, self.mapped.capacity());
+            seq.kind() == Kind::Ready && at < position && !self.is_written(at)
+        })
+    }
+
+    /// The group that must have a message before consumers get it, if any must.
+    pub(crate) fn gate(&self, store: &StoreCore) -> Option<u8> {
+        let early = crate::durable::options_of(store).is_some_and(|options| options.deliver_early);
+        self.mapped.geometry().journal().filter(|_| !early)
+    }
+
+    /// Whether the journal has the message that was published at this position.
+    ///
+    /// Acquire: pairs with the Release of the leader's ack.
+    pub(crate) fn is_written(&self, position: u64) -> bool {
+        let Some(journal) = self.mapped.geometry().journal() else { return false };
+        let lap = lap_of(position, self.mapped.capacity());
+        let lease = Lease::from_bits(self.mapped.load(Place::Lease(journal, position), Acquire));
+        lease.is_done_with(lap) || before(lap, lease.lap())
     }
 
     /// Maps the queue file `name` of a store's directory of queues, after checking it.
@@ -68,7 +112,13 @@ impl QueueCore {
         }
         let mapping = Mapping::map(&file, planned as usize, guard).map_err(io_error("mapping", &path))?;
         let mapped = Mapped::new(file, mapping, geometry);
-        Ok(QueueCore { name: name.to_owned(), mapped, store_id: header.store_id })
+        Ok(QueueCore {
+            name: name.to_owned(),
+            mapped,
+            store_id: header.store_id,
+            file_id: header.file_id,
+            journal_words: None,
+        })
     }
 
     /// Makes a queue with its first group, `default`. `false`: there is a queue of that name.
@@ -82,13 +132,20 @@ impl QueueCore {
     ) -> Result<bool, StoreError> {
         store.check_forked()?;
         check_name(name)?;
+        let mut geometry = *geometry;
+        let durable = crate::durable::options_of(store);
+        if let Some(options) = &durable {
+            geometry.durable = true;
+            geometry.max_groups = geometry.max_groups.saturating_add(1);
+            crate::durable::check_message_len(options, geometry.max_message)?;
+        }
         geometry.check()?;
         super::groups::check_options(group)?;
         let plan = geometry.plan();
         let header = Header {
             magic: QUEUE_MAGIC,
             version: FORMAT_VERSION,
-            incompatible: 0,
+            incompatible: if durable.is_some() { DURABLE } else { 0 },
             file_len: plan.file_len,
             store_id: store.id,
             file_id: random_id()?,
@@ -109,7 +166,7 @@ impl QueueCore {
             &store.policy,
             |file| -> io::Result<()> {
                 let mapping = Mapping::map(file, plan.file_len as usize, guard)?;
-                let mapped = Mapped::new(file.try_clone()?, mapping, *geometry);
+                let mapped = Mapped::new(file.try_clone()?, mapping, geometry);
                 super::groups::form_first(&mapped, group);
                 drop(mapped);
                 file.write_all_at(&page, 0)

@@ -11,34 +11,40 @@ use std::sync::atomic::fence;
 use super::core::QueueCore;
 use crate::delivery::policy::reason_of;
 use crate::layout::queue::NOTES;
+use crate::mapped::Mapped;
 use crate::memory::{Memory, Place};
 use crate::ring::settle::{due_of, revive};
 use crate::ring::{Lease, State, lap_of};
 use crate::sys::clock;
 use crate::{DeadLetter, DeadReason, MessageState, Queue, StoreError};
 
+/// As [`QueueCore::note`].
+pub(crate) fn write_note(mapped: &Mapped, group: u8, position: u64, text: &str) {
+    let index = mapped.group(group).notes_written.fetch_add(1, Relaxed);
+    let note = mapped.note(group, index);
+    let mut len = text.len().min(note.text.len());
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    note.position.store(0, Relaxed);
+    // Pairs with the fence in `note_of`: who reads new text sees that the place was given up.
+    fence(Release);
+    note.len.store(len as u64, Relaxed);
+    for (byte, value) in note.text.iter().zip(text[..len].bytes()) {
+        byte.store(value, Relaxed);
+    }
+    // Pairs with the Acquire in `note_of`.
+    note.position.store(position, Release);
+}
+
 impl QueueCore {
     /// Keeps what a consumer said when it rejected a message.
     pub(crate) fn note(&self, group: u8, position: u64, text: &str) {
-        let index = self.mapped.group(group).notes_written.fetch_add(1, Relaxed);
-        let note = self.mapped.note(group, index);
-        let mut len = text.len().min(note.text.len());
-        while !text.is_char_boundary(len) {
-            len -= 1;
-        }
-        note.position.store(0, Relaxed);
-        // Pairs with the fence in `note_of`: who reads new text sees that the place was given up.
-        fence(Release);
-        note.len.store(len as u64, Relaxed);
-        for (byte, value) in note.text.iter().zip(text[..len].bytes()) {
-            byte.store(value, Relaxed);
-        }
-        // Pairs with the Acquire in `note_of`.
-        note.position.store(position, Release);
+        write_note(&self.mapped, group, position, text);
     }
 
     /// The last note on a position, if it is still there.
-    fn note_of(&self, group: u8, position: u64) -> Option<String> {
+    pub(crate) fn note_of(&self, group: u8, position: u64) -> Option<String> {
         let written = self.mapped.group(group).notes_written.load(Acquire);
         (1..=NOTES).find_map(|back| {
             let note = self.mapped.note(group, written.wrapping_sub(back));

@@ -11,7 +11,7 @@
 //! is left.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 use super::attach::Role;
@@ -24,10 +24,21 @@ use crate::memory::{Memory, Place};
 use crate::participant::store::StoreCore;
 use crate::ring::{Lease, lap_of, repair::find_tail};
 use crate::sys::files::check_name;
-use crate::{GroupOptions, Order, Removal, Start, StoreError};
+use crate::{Backoff, GroupOptions, Order, Removal, Start, StoreError};
 
 /// The group that every queue is made with.
 pub(crate) const DEFAULT: &str = "default";
+
+/// The group of a durable queue that is its journal. No user's group has this name.
+pub(crate) const JOURNAL: &str = "journal";
+
+/// The settings of that group: nothing of it is ever given up, or put off.
+const JOURNAL_OPTIONS: GroupOptions = GroupOptions {
+    start: Start::Now,
+    order: Order::Relaxed,
+    max_deliveries: 0,
+    backoff: Backoff { base: Duration::ZERO, cap: Duration::ZERO, jitter_percent: 0 },
+};
 
 /// The longest wait between two attempts that a group can be made with.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,7 +60,7 @@ impl QueueCore {
     ) -> Result<(), StoreError> {
         store.check_forked()?;
         self.check_removed(store)?;
-        check_name(name)?;
+        check_group_name(name)?;
         check_options(options)?;
         let _turn = self.admin_lock(store)?;
         self.end_half_done();
@@ -65,7 +76,8 @@ impl QueueCore {
             hint: ": remove one, or create the queue with more max_groups",
         })?;
         form(&self.mapped, index, name, options);
-        Ok(())
+        self.mapped.words().groups_changed.fetch_add(1, AcqRel);
+        crate::durable::record_change(store)
     }
 
     /// Removes a group, when its last consumer has gone.
@@ -77,6 +89,7 @@ impl QueueCore {
     ) -> Result<(), StoreError> {
         store.check_forked()?;
         self.check_removed(store)?;
+        check_group_name(name)?;
         let _turn = self.admin_lock(store)?;
         self.end_half_done();
         let index = self.find_group(name)?;
@@ -86,15 +99,45 @@ impl QueueCore {
         self.send_away(store, removal, ("group", name), consumes, mark)?;
         self.mapped.fetch_and(Place::Active, !(1 << index));
         words.state.store(group::FREE, Release);
+        self.mapped.words().groups_changed.fetch_add(1, AcqRel);
         // Its undelivered messages held slots.
         self.ring_everyone();
-        Ok(())
+        crate::durable::record_change(store)
     }
 }
 
-/// Makes the first group of a queue that nobody sees yet.
+/// Makes the first group of a queue that nobody sees yet, and the journal's if it is durable.
 pub(crate) fn form_first(mapped: &Mapped, options: &GroupOptions) {
     form(mapped, 0, DEFAULT, options);
+    if let Some(journal) = mapped.geometry().journal() {
+        form(mapped, journal, JOURNAL, &JOURNAL_OPTIONS);
+    }
+}
+
+/// Makes the journal's group of a queue that is being made anew, whose ledger is there: it has settled everything
+/// before `tail`.
+pub(crate) fn form_journal(mapped: &Mapped, tail: u64) {
+    if let Some(journal) = mapped.geometry().journal() {
+        restore(mapped, journal, JOURNAL, &JOURNAL_OPTIONS, (mapped.capacity(), mapped.capacity()), tail);
+    }
+}
+
+/// Makes a group of a queue that is being made anew, whose ledger is there.
+pub(crate) fn restore(
+    mapped: &Mapped,
+    index: u8,
+    name: &str,
+    options: &GroupOptions,
+    (start, birth): (u64, u64),
+    head: u64,
+) {
+    let words = mapped.group(index);
+    write_settings(words, name, options);
+    words.start.store(start, Relaxed);
+    words.birth.store(birth, Relaxed);
+    words.head.store(head, Relaxed);
+    mapped.fetch_or(Place::Active, 1 << index);
+    words.state.store(group::ACTIVE, Release);
 }
 
 /// Makes a group in a free place. Alone, by the admin lock.
@@ -107,6 +150,7 @@ fn form(mapped: &Mapped, index: u8, name: &str, options: &GroupOptions) {
         // What lies a lap behind may be there still.
         Start::Oldest => tail.saturating_sub(mapped.capacity()).max(mapped.capacity()),
     };
+    words.notes_written.store(0, Relaxed);
     let first = start_at(find_tail(mapped));
     reset_ledger(mapped, index, first);
     words.start.store(first, Relaxed);
@@ -130,7 +174,7 @@ fn write_settings(words: &GroupWords, name: &str, options: &GroupOptions) {
     words.backoff_base_ms.store(options.backoff.base.as_millis() as u32, Relaxed);
     words.backoff_cap_ms.store(options.backoff.cap.as_millis() as u32, Relaxed);
     words.backoff_jitter.store(options.backoff.jitter_percent.into(), Relaxed);
-    for counter in [&words.expired, &words.recovered, &words.stale_settles, &words.notes_written] {
+    for counter in [&words.expired, &words.recovered, &words.stale_settles] {
         counter.store(0, Relaxed);
     }
     words.role.store(0, Relaxed);
@@ -149,6 +193,14 @@ fn reset_ledger(mapped: &Mapped, index: u8, start: u64) {
     for note in 0..crate::layout::queue::NOTES {
         mapped.note(index, note).position.store(0, Relaxed);
     }
+}
+
+/// Refuses a name that no group can have, or no user's group.
+pub(crate) fn check_group_name(name: &str) -> Result<(), StoreError> {
+    if name == JOURNAL {
+        return Err(StoreError::BadName { name: name.to_owned(), reason: "it is the journal's" });
+    }
+    check_name(name)
 }
 
 /// Checks the bounds of a group's settings.

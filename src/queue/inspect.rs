@@ -14,7 +14,7 @@ use std::sync::atomic::fence;
 
 use super::attach::{Role, Who};
 use super::core::QueueCore;
-use super::groups::{name_of, settings_of};
+use super::groups::{JOURNAL, name_of, settings_of};
 use crate::layout::FORMAT_VERSION;
 use crate::mapped::Mapped;
 use crate::memory::{Memory, Place};
@@ -302,6 +302,13 @@ impl Queue {
     ///
     /// `Removed`, `Forked`, `Io`.
     pub fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> {
+        let mut groups = self.all_groups()?;
+        groups.retain(|group| group.name != JOURNAL);
+        Ok(groups)
+    }
+
+    /// The same with the journal's group, if the queue is durable.
+    pub(crate) fn all_groups(&self) -> Result<Vec<GroupInfo>, StoreError> {
         self.check()?;
         self.core.infos(&self.core.scan(), &Users::of(&self.core, &self.store)?)
     }
@@ -326,7 +333,7 @@ impl Queue {
             capacity: geometry.capacity,
             slot_size: geometry.slot_size,
             max_message: geometry.max_message,
-            max_groups: geometry.max_groups,
+            max_groups: geometry.max_groups - u32::from(geometry.durable),
             allocated_bytes: metadata.blocks().saturating_mul(512),
             format: FORMAT_VERSION,
             positions: scan.tail.saturating_sub(geometry.capacity),
@@ -334,7 +341,11 @@ impl Queue {
             unfinished: scan.unfinished,
             exclusive_producer: users.alone(self.core.exclusive_holder(None))?,
             producers: users.count(|role| matches!(role, Role::Producer { .. })),
-            groups: self.core.infos(&scan, &users)?,
+            groups: {
+                let mut groups = self.core.infos(&scan, &users)?;
+                groups.retain(|group| group.name != JOURNAL);
+                groups
+            },
         })
     }
 

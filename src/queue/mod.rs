@@ -5,7 +5,7 @@ pub(crate) mod attach;
 pub(crate) mod bells;
 mod browse;
 pub(crate) mod core;
-mod dead;
+pub(crate) mod dead;
 pub(crate) mod groups;
 mod inspect;
 mod report;
@@ -63,7 +63,13 @@ pub struct QueueOptions {
 impl Default for QueueOptions {
     fn default() -> Self {
         QueueOptions {
-            geometry: Geometry { capacity: 16_384, slot_size: 128, max_message: 1 << 20, max_groups: 8 },
+            geometry: Geometry {
+                capacity: 16_384,
+                slot_size: 128,
+                max_message: 1 << 20,
+                max_groups: 8,
+                durable: false,
+            },
             chosen: [false; 4],
             group: GroupOptions::default(),
         }
@@ -118,6 +124,7 @@ impl QueueOptions {
         if !QueueCore::create(&store.core, name, &self.geometry, &self.group)? {
             return Err(StoreError::AlreadyExists { what: "queue", name: name.to_owned() });
         }
+        crate::durable::record_change(&store.core)?;
         store.queue(name)
     }
 
@@ -131,6 +138,7 @@ impl QueueOptions {
         let queue = match store.queue(name) {
             Err(StoreError::NoSuchQueue { .. }) => {
                 QueueCore::create(&store.core, name, &self.geometry, &self.group)?;
+                crate::durable::record_change(&store.core)?;
                 store.queue(name)?
             }
             found => found?,
@@ -141,11 +149,13 @@ impl QueueOptions {
 
     fn compare(&self, found: &Geometry, name: &str) -> Result<(), StoreError> {
         let wanted = &self.geometry;
+        // The last group of a durable queue is the journal.
+        let groups = found.max_groups - u32::from(found.durable);
         let parts = [
             ("capacity", found.capacity, wanted.capacity),
             ("slot_size", found.slot_size.into(), wanted.slot_size.into()),
             ("max_message", found.max_message.into(), wanted.max_message.into()),
-            ("max_groups", found.max_groups.into(), wanted.max_groups.into()),
+            ("max_groups", groups.into(), wanted.max_groups.into()),
         ];
         for ((what, found, expected), chosen) in parts.into_iter().zip(self.chosen) {
             if chosen && found != expected {

@@ -35,8 +35,10 @@ impl QueueCore {
     pub(crate) fn tend(&self, store: &Arc<StoreCore>, now_ms: u64, mine: Option<(u8, u64)>) -> bool {
         let word = &self.mapped.words().swept_ms;
         let last = word.load(Relaxed);
-        // A time in the future was scribbled: it must not stop the sweeps.
-        if (last..last.saturating_add(SWEEP_MS)).contains(&now_ms) {
+        // A time in the future was scribbled, unless it is less than a tick of the coarse clock away: it must not stop
+        // the sweeps.
+        let earliest = last.saturating_sub(clock::tick_ms());
+        if (earliest..last.saturating_add(SWEEP_MS)).contains(&now_ms) {
             return false;
         }
         if word.compare_exchange(last, now_ms, AcqRel, Relaxed).is_err() {
@@ -45,9 +47,11 @@ impl QueueCore {
         // What it cannot do now (no descriptors, say) the next sweep tries again.
         let _ = store.recover_dead();
         self.tidy(store);
+        // Deadlines are written by the coarse clock, which may be late by any time: so it is that which tells when they
+        // are over, whatever the caller's tells.
         for group in self.groups_in_use() {
             let head = mine.filter(|(mine, _)| *mine == group).map_or(0, |(_, head)| head);
-            self.sweep_some(group, now_ms, head);
+            self.sweep_some(group, clock::coarse_ms(), head);
         }
         true
     }
@@ -57,6 +61,12 @@ impl QueueCore {
         (0..self.mapped.geometry().max_groups as u8).filter(|&group| {
             matches!(self.mapped.group(group).state.load(Acquire), group::ACTIVE | group::LEAVING)
         })
+    }
+
+    /// The same without the journal's.
+    pub(crate) fn user_groups(&self) -> impl Iterator<Item = u8> + '_ {
+        let journal = self.mapped.geometry().journal();
+        self.groups_in_use().filter(move |&group| Some(group) != journal)
     }
 
     /// Sweeps the next slots of a group.

@@ -81,7 +81,8 @@
 //! - **free** if `L` is void, or each group whose start is not after it is DONE with it: the claim is a CAS,
 //!   and what follows is the claimant's alone: the payload, then [`finish`](Publisher::finish) or
 //!   [`abandon`](Publisher::abandon);
-//! - **undelivered** if a group has not come to `L` yet: the queue is full, in order;
+//! - **undelivered** if a group has not come to `L` yet, whatever others make of it: the queue is full, in
+//!   order. (So what a group finds more than a lap behind the producers was handed out or is marked.)
 //! - **held** if a group has `L` LEASED, TIMED, RETRY or DEAD, or passed it and has not come back to it, or
 //!   if its claimant still writes. Then the ring goes on around it: if a free slot lies ahead, with none
 //!   undelivered before it, the held ones sit out this lap. So a long lease, a delayed retry or a dead letter

@@ -314,6 +314,7 @@ fn stand<M: Memory>(memory: &M, position: u64, claim: Claim) -> Stand {
     };
     let message = position_near(position, lap, position, capacity);
     let mut settled = false;
+    let mut held = false;
     let mut undelivered = false;
     let mut passed = true;
     let mut groups = memory.load(Place::Active, Acquire);
@@ -330,11 +331,11 @@ fn stand<M: Memory>(memory: &M, position: u64, claim: Claim) -> Stand {
                 undelivered = true;
                 passed &= memory.load(Place::Head(group), Relaxed) > message;
             }
-            _ => return Stand::Held,
+            _ => held = true,
         }
     }
-    if settled && !undelivered {
-        return Stand::Free;
+    if !undelivered && (held || settled) {
+        return if held { Stand::Held } else { Stand::Free };
     }
     let seq = seq.unwrap_or_else(|| Seq::from_bits(memory.load(Place::Seq(position), Acquire)));
     if seq.lap() != lap {
@@ -342,7 +343,10 @@ fn stand<M: Memory>(memory: &M, position: u64, claim: Claim) -> Stand {
     }
     match seq.kind() {
         Kind::Ready if undelivered && passed => Stand::Held,
+        // Whoever else holds it: were the ring to go on around what a group still has to hand out, that group would
+        // find fresh messages more than a lap behind (`Subscriber::next_fresh` goes over those).
         Kind::Ready if undelivered => Stand::Undelivered,
+        _ if held => Stand::Held,
         _ => Stand::Free,
     }
 }

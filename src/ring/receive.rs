@@ -73,15 +73,20 @@ pub struct Subscriber {
     timed: bool,
     /// Whose leases they are.
     holder: Holder,
+    /// The group that must have settled a message before it is handed out here.
+    gate: Option<u8>,
     /// Every position before it is taken, void, skipped, or marked in the bitmap.
     head: Cell<u64>,
     /// The head that was last told to others.
     told: Cell<u64>,
+    /// The word of the bitmap in which a returned message was found last: the next one is not far.
+    returned_in: Cell<u64>,
 }
 
 impl Hash for Subscriber {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.group, self.holder, self.exclusive, self.timed, self.head.get(), self.told.get()).hash(state);
+        let parts = (self.group, self.holder, self.exclusive, self.timed, self.gate);
+        (parts, self.head.get(), self.told.get(), self.returned_in.get()).hash(state);
     }
 }
 
@@ -93,7 +98,34 @@ impl Subscriber {
         let hint = told(memory.load(Place::Head(group), Relaxed));
         let head = if hint > start && is_decided(memory, hint - 1) { hint } else { start };
         let holder = Holder::new(timed, me);
-        Subscriber { group, exclusive, timed, holder, head: Cell::new(head), told: Cell::new(head) }
+        Subscriber {
+            group,
+            exclusive,
+            timed,
+            holder,
+            gate: None,
+            head: Cell::new(head),
+            told: Cell::new(head),
+            returned_in: Cell::new(0),
+        }
+    }
+
+    /// Hands out only what this other group has settled.
+    pub fn behind(mut self, gate: u8) -> Subscriber {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Whether the group before this one, if there is one, has not settled the message of `lap` at `position`.
+    ///
+    /// Acquire: pairs with the Release of the settle, so that what that group did with the message, such as
+    /// writing it to a disk, came before it is handed out.
+    #[inline(always)]
+    fn is_gated<M: Memory>(&self, memory: &M, position: u64, lap: u32) -> bool {
+        let Some(gate) = self.gate else { return false };
+        let lease = Lease::from_bits(memory.load(Place::Lease(gate, position), Acquire));
+        // A later lap: the slot went on.
+        before(lease.lap(), lap) || (lease.lap() == lap && lease.state() != State::Done)
     }
 
     /// The next position it will look at.
@@ -101,9 +133,21 @@ impl Subscriber {
         self.head.get()
     }
 
-    /// `next_fresh` where it is easy: a message is there, and nobody was faster.
+    /// `next_fresh` where it is easy: a message is there, and nobody was faster. For one that is behind no other
+    /// group.
     #[inline(always)]
     pub fn next_ready<M: Memory>(&self, memory: &M) -> Ready {
+        self.ready::<M, false>(memory)
+    }
+
+    /// The same for one that is [behind](Self::behind) another group.
+    #[inline(always)]
+    pub fn next_ready_behind<M: Memory>(&self, memory: &M) -> Ready {
+        self.ready::<M, true>(memory)
+    }
+
+    #[inline(always)]
+    fn ready<M: Memory, const GATED: bool>(&self, memory: &M) -> Ready {
         let position = self.head.get();
         let lap = lap_of(position, memory.capacity());
         // Acquire: pairs with the Release in `Publisher::finish`.
@@ -119,6 +163,9 @@ impl Subscriber {
             }
             // The rest of the message, if it is on its way, comes along with the first line.
             memory.prefetch(Place::Seq(position));
+            return Ready::NotYet;
+        }
+        if GATED && self.is_gated(memory, position, lap) {
             return Ready::NotYet;
         }
         let Some(lease) = self.lease_fresh(memory, position, lap) else { return Ready::Unclear };
@@ -153,6 +200,10 @@ impl Subscriber {
             // Acquire: pairs with the Release in `Publisher::finish`.
             let seq = Seq::from_bits(memory.load(Place::Seq(position), Acquire));
             if seq.is_ready(lap) {
+                if self.is_gated(memory, position, lap) {
+                    self.tell_head(memory);
+                    return Found::Empty;
+                }
                 match self.lease_fresh(memory, position, lap) {
                     Some(lease) => {
                         self.head.set(position + 1);
@@ -320,7 +371,10 @@ impl Subscriber {
     fn look_through<M: Memory>(&self, memory: &M, now_ms: u64, ordered: bool) -> Result<Found, u64> {
         let mut first: Option<Returned> = None;
         let mut next_due = u64::MAX;
-        for index in 0..memory.capacity().div_ceil(64) {
+        let words = memory.capacity().div_ceil(64);
+        let from = if ordered { 0 } else { self.returned_in.get() };
+        for step in 0..words {
+            let index = (from + step) & (words - 1);
             let mut bits = memory.load(Place::Returned(self.group, index), Acquire);
             while bits != 0 {
                 let slot = index * 64 + u64::from(bits.trailing_zeros());
@@ -335,6 +389,7 @@ impl Subscriber {
                 } else if found.due_ms <= now_ms
                     && let Some(leased) = self.lease_returned(memory, found)
                 {
+                    self.returned_in.set(index);
                     return Ok(Found::Message(leased));
                 }
             }
@@ -367,8 +422,8 @@ impl Subscriber {
                 let head = self.head.get().max(memory.load(Place::Head(self.group), Relaxed));
                 if position >= head || position < memory.load(Place::Start(self.group), Relaxed) {
                     None
-                } else if seq.lap() != lap {
-                    // Its producer is still writing: look again in a millisecond.
+                } else if seq.lap() != lap || self.is_gated(memory, position, lap) {
+                    // Its producer is still writing, or the group before this one: look again in a millisecond.
                     Some(Returned { position, due_ms: now_ms + 1, lease })
                 } else if seq.kind() == Kind::Ready && lease.lap() != lap {
                     Some(Returned { position, due_ms: 0, lease })
@@ -395,7 +450,9 @@ impl Subscriber {
                 let due = Due::from_bits(memory.load(Place::Due(self.group, position), Acquire));
                 (seen.again(self.holder), due.attempts_of(seen).saturating_add(1))
             }
-            State::Done if before(seen.lap(), lap) => (seen.fresh(lap, self.holder), 1),
+            State::Done if before(seen.lap(), lap) && !self.is_gated(memory, position, lap) => {
+                (seen.fresh(lap, self.holder), 1)
+            }
             _ => return None,
         };
         let lease = if self.timed { self.apart(memory, position, lease) } else { lease };

@@ -108,6 +108,12 @@ impl Claim {
         Owner::new(self.0 as u16)
     }
 
+    /// What was last decided is this lap, after so many skipped ones; nobody's.
+    pub const fn restored(lap: u32, skips: u32) -> Claim {
+        let skips = if skips > SKIPS_MAX { SKIPS_MAX } else { skips };
+        Claim((lap as u64) << 32 | (skips as u64) << 12)
+    }
+
     /// The slot sits out one more lap; the count stays at `most`.
     pub const fn skipped(self, most: u32) -> Claim {
         let skips = if self.skips() >= most { most } else { self.skips() + 1 };
@@ -261,6 +267,11 @@ impl Lease {
     /// The word of a group that is born before `lap`: nothing of it was handed out.
     pub const fn unborn(lap: u32) -> Lease {
         Lease::new(lap.wrapping_sub(1), 0, 0, 0, 0)
+    }
+
+    /// The word of a group that has settled the message of `lap`.
+    pub const fn settled(lap: u32) -> Lease {
+        Lease::new(lap, 0, 0, 0, 0)
     }
 
     /// The word with this content.

@@ -103,7 +103,17 @@ pub(crate) struct LockFile {
 }
 
 impl LockFile {
-    /// Lists `file`, which must have been opened and locked at `byte` under this same pause.
+    /// Takes the byte alone, for a time. `false` if another open file holds it. One system call.
+    pub(crate) fn try_lock(&self) -> io::Result<bool> {
+        lock::try_write(self.file.as_fd(), self.byte)
+    }
+
+    /// Gives the byte up.
+    pub(crate) fn unlock(&self) -> io::Result<()> {
+        lock::unlock(self.file.as_fd(), self.byte)
+    }
+
+    /// Lists `file`, which must have been opened, and if it is to be, locked at `byte` under this same pause.
     pub(crate) fn new(file: File, byte: u64, pause: &mut ForkPause) -> io::Result<LockFile> {
         let guard = ForkGuard::new()?;
         pause.listed.push(file.as_raw_fd());

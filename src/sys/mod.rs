@@ -17,6 +17,8 @@
 
 pub(crate) mod clock;
 pub(crate) mod create;
+#[allow(dead_code, reason = "what uses it is under construction")]
+pub(crate) mod durable;
 pub(crate) mod files;
 pub(crate) mod fork;
 pub(crate) mod futex;

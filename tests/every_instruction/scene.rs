@@ -139,8 +139,9 @@ impl Scene {
         for _ in 0..16 {
             let payload = self.own_message();
             let receipt = self.producer()?.publish(&payload).map_err(|error| format!("align: {error}"))?;
+            let position = receipt.position;
             self.next()?.ok_or("align: nothing received")?;
-            if receipt.position % 8 == residue {
+            if position % 8 == residue {
                 return Ok(());
             }
         }

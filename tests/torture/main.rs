@@ -8,7 +8,7 @@
 //!
 //! `TORTURE_KILLS` and `TORTURE_SEED` set the size and the course of a run, `TORTURE_SECONDS` its
 //! longest duration, `TORTURE_KIND` the one kind of scenario to run; recoveries that take longer than
-//! `TORTURE_SLOW_MS` are told in full. The course of kills follows from
+//! `TORTURE_SLOW_MS` are told in full; with `TORTURE_DURABLE` the stores have a journal. The course of kills follows from
 //! the seed; what the processes were doing at that moment does not.
 //!
 //! `TORTURE_MODE=redelivery` measures how long the message of a killed holder takes to the next

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringway::{Queue, QueueInfo, Store};
+use tempfile::TempDir;
 
 use crate::clock::{Rng, now};
 use crate::fleet::{Fleet, Home, with_precedence};
@@ -53,7 +54,12 @@ pub(crate) fn run(
     mut rng: Rng,
     directory: &Path,
 ) -> Result<Outcome, String> {
-    let home = prepare(&plan, directory)?;
+    // Of a durable store: its journal, on a disk, as long as the scenario runs.
+    let disk = match std::env::var_os("TORTURE_DURABLE") {
+        Some(_) => Some(tempfile::tempdir().map_err(|error| format!("making a directory: {error}"))?),
+        None => None,
+    };
+    let home = prepare(&plan, directory, disk.as_ref().map(TempDir::path))?;
     let fleet = Fleet::new(home.clone(), plan.places.clone(), Rng::new(rng.next()));
     let mut scenario =
         Scenario { fleet, rng, plan, watch: Watch::new(), wakings: Vec::new(), stalls: Vec::new() };
@@ -72,7 +78,7 @@ pub(crate) fn run(
 }
 
 /// Makes the store, the queue and its groups, and has none of them open afterwards.
-fn prepare(plan: &Plan, directory: &Path) -> Result<Home, String> {
+fn prepare(plan: &Plan, directory: &Path, disk: Option<&Path>) -> Result<Home, String> {
     let home = Home {
         store: directory.join("store"),
         queue: QUEUE.to_owned(),
@@ -80,7 +86,15 @@ fn prepare(plan: &Plan, directory: &Path) -> Result<Home, String> {
         trust: plan.trust,
     };
     fs::create_dir(&home.logs).map_err(|error| format!("making {}: {error}", home.logs.display()))?;
-    let store = Store::create(&home.store).map_err(|error| format!("creating the store: {error}"))?;
+    let store = match disk {
+        None => Store::create(&home.store),
+        // Short segments, so that their ends are met often.
+        Some(disk) => Store::options()
+            .durable(disk.join("journal"))
+            .durable_options(|options| options.segment_len = 8 << 20)
+            .create(&home.store),
+    };
+    let store = store.map_err(|error| format!("creating the store: {error}"))?;
     let options = Queue::options().capacity(CAPACITY).slot_size(plan.slot_size).max_message(MAX_MESSAGE);
     let queue = options.default_group(plan.groups[0].0).create(&store, QUEUE);
     let queue = queue.map_err(|error| format!("creating the queue: {error}"))?;

@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use ringway::{Consumer, Delivery, Lease, Queue, Received, SettleFailure, Wait};
+use ringway::{Consumer, Delivery, DurableError, Lease, Queue, Received, SettleFailure, Wait};
 use serde::Serialize;
 
-use super::{Context, exec};
+use super::{Context, check_durable, exec};
 use crate::args::{ConsumeArgs, LeaseArg, WaitArg};
 use crate::exit::{Code, Failure, note};
 use crate::output::{self, Content, Out};
@@ -26,14 +26,19 @@ pub(super) fn run(context: &Context, args: &ConsumeArgs) -> Result<(), Failure> 
         let message = "--exclusive is one consumer: it cannot be used with --concurrency";
         return Err(Failure::new(Code::Usage, message));
     }
-    let queue = context.queue(&args.queue)?;
+    let store = context.store()?;
+    let queue = store.queue(&args.queue)?;
+    if args.ack_durable {
+        check_durable(&store)?;
+    }
     let stop = Stop::listen()?;
     if let Some(command) = &args.exec {
         exec::run(context, &queue, args, command, &stop)?;
     } else {
         let batch = args.batch.unwrap_or(PRINT_BATCH);
         let consumer = consumer(&queue, args, batch)?;
-        let mut printer = Printer { out: Out::open()?, json: context.json, buffer: Vec::new() };
+        let (out, buffer, ack_durable) = (Out::open()?, Vec::new(), args.ack_durable);
+        let mut printer = Printer { out, json: context.json, buffer, ack_durable };
         let mut idle = Idle::new(args);
         if args.delete {
             print_deleted(&consumer, args.count, &mut idle, &stop, &mut printer)?;
@@ -60,6 +65,14 @@ pub(super) fn consumer(queue: &Queue, args: &ConsumeArgs, holds: usize) -> Resul
         None => builder,
     };
     Ok(builder.build()?)
+}
+
+/// Acknowledges, and waits until that is durable if it is to be.
+pub(super) fn ack(delivery: Delivery<'_>, durably: bool) -> Result<(), DurableError> {
+    if durably {
+        return delivery.ack_durable();
+    }
+    delivery.ack().map_err(|error| error.failure.into())
 }
 
 /// How long to go on without messages.
@@ -152,6 +165,7 @@ struct Printer {
     out: Out,
     json: bool,
     buffer: Vec<u8>,
+    ack_durable: bool,
 }
 
 impl Printer {
@@ -168,16 +182,20 @@ impl Printer {
         };
         for (delivery, end) in deliveries.into_iter().zip(ends) {
             let position = delivery.position();
-            let settled = if end <= taken { delivery.ack() } else { delivery.release() };
-            match settled.map_err(|error| error.failure) {
+            let settled = if end > taken {
+                delivery.release().map_err(|error| error.failure.into())
+            } else {
+                ack(delivery, self.ack_durable)
+            };
+            match settled {
                 Ok(()) => {}
-                Err(SettleFailure::LeaseLost) if end <= taken => note(&format!(
+                Err(DurableError::Settle(SettleFailure::LeaseLost)) if end <= taken => note(&format!(
                     "position {position} was printed after its lease had run out and will be delivered again: \
                      take a longer --lease, or a smaller --batch"
                 )),
                 // Not printed, and with another consumer already.
-                Err(SettleFailure::LeaseLost) => {}
-                Err(failure) => return Err(failure.into()),
+                Err(DurableError::Settle(SettleFailure::LeaseLost)) => {}
+                Err(failure) => return Err(Failure::from(failure).about(format!("position {position}"))),
             }
         }
         outcome

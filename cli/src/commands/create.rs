@@ -6,10 +6,10 @@ use ringway::{Backoff, GroupOptions, Order, Queue, QueueInfo, QueueOptions, Stor
 use serde::Serialize;
 
 use super::Context;
-use crate::args::{CreateArgs, GroupSettings, OrderArg};
-use crate::exit::Failure;
+use crate::args::{CreateArgs, DurableArgs, GroupSettings, OrderArg};
+use crate::exit::{Code, Failure};
 use crate::output;
-use crate::units::{group_digits, show_size};
+use crate::units::{group_digits, show_level, show_size};
 
 #[derive(Debug, Serialize)]
 struct Created<'a> {
@@ -21,8 +21,11 @@ struct Created<'a> {
 }
 
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<(), Failure> {
-    let path = context.store_path();
-    let (store, store_created) = open_or_create(&path)?;
+    let path = args.durable.durable.clone().unwrap_or_else(|| context.store_path());
+    let (store, store_created) = match &args.durable.durable {
+        Some(dir) => open_or_create_durable(dir, context.chosen.as_deref(), &args.durable)?,
+        None => open_or_create(&path)?,
+    };
     let (queue, queue_created) = match create(&store, args) {
         Ok(made) => made,
         Err(error) => {
@@ -57,6 +60,55 @@ pub(super) fn open_or_create(path: &Path) -> Result<(Store, bool), StoreError> {
         // Somebody else was faster.
         Err(StoreError::AlreadyExists { .. }) => Store::open(path).map(|store| (store, false)),
         other => other.map(|store| (store, true)),
+    }
+}
+
+/// The durable store of this directory, and whether this call made it.
+fn open_or_create_durable(
+    dir: &Path,
+    rings: Option<&Path>,
+    args: &DurableArgs,
+) -> Result<(Store, bool), Failure> {
+    match Store::open(dir) {
+        Err(StoreError::NoSuchStore { .. }) => {}
+        Ok(store) => {
+            if let Some(rings) = rings.filter(|rings| !is_same_dir(rings, store.path())) {
+                let (dir, found, asked) = (dir.display(), store.path().display(), rings.display());
+                let text = format!("the store {dir} is there, with its rings in {found}, not in {asked}");
+                return Err(Failure::new(Code::Usage, text));
+            }
+            let options = store.journal()?.map(|journal| journal.options);
+            return match options {
+                None => Err(Failure::new(
+                    Code::Usage,
+                    format!("the store {} is there, and is volatile", dir.display()),
+                )),
+                Some(options) if args.level.is_some_and(|level| level != options.level) => {
+                    let found = show_level(options.level);
+                    let text = format!("the store {} is there, with the level {found}", dir.display());
+                    Err(Failure::new(Code::Usage, text))
+                }
+                Some(_) => Ok((store, false)),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let options = Store::options().durable(dir).durable_options(|options| {
+        options.level = args.level.unwrap_or_default();
+        options.deliver_early = args.deliver_early;
+        options.segment_len = args.segment_size.map_or(options.segment_len, u64::from);
+    });
+    match options.create(rings.unwrap_or(dir)) {
+        // Somebody else was faster.
+        Err(StoreError::AlreadyExists { .. }) => Ok((Store::open(dir)?, false)),
+        other => Ok((other?, true)),
+    }
+}
+
+fn is_same_dir(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
     }
 }
 

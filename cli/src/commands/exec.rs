@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ringway::{Consumer, Delivery, Queue, SettleFailure};
+use ringway::{Consumer, Delivery, DurableError, Queue, SettleFailure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::retry_on_intr;
@@ -22,7 +22,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 
 use super::Context;
-use super::consume::{Idle, consumer};
+use super::consume::{Idle, ack, consumer};
 use crate::args::{ConsumeArgs, LeaseArg};
 use crate::exit::{Failure, note};
 use crate::output::{self, Out};
@@ -246,7 +246,13 @@ impl Lane<'_, '_> {
         let Some(delivery) = self.held.pop_front() else { return Ok(Outcome::LeaseLost) };
         let told_to_end = self.shop.stop.asked() && status.signal() == Some(signal_hook::consts::SIGTERM);
         let (settled, outcome) = match status.code() {
-            Some(0) => (delivery.ack(), Outcome::Acked),
+            Some(0) => {
+                return match ack(delivery, self.shop.args.ack_durable) {
+                    Ok(()) => Ok(Outcome::Acked),
+                    Err(DurableError::Settle(failure)) => not_settled(position, failure),
+                    Err(failure) => Err(Failure::from(failure).about(format!("position {position}"))),
+                };
+            }
             Some(TEMPORARY_FAILURE) => (delivery.defer(DEFER), Outcome::Deferred),
             None if told_to_end => (delivery.release(), Outcome::Released),
             _ => {
@@ -256,13 +262,7 @@ impl Lane<'_, '_> {
         };
         match settled.map_err(|error| error.failure) {
             Ok(()) => Ok(outcome),
-            Err(SettleFailure::LeaseLost) => {
-                note(&format!(
-                    "position {position}: its lease was lost while the command ran, it is delivered again"
-                ));
-                Ok(Outcome::LeaseLost)
-            }
-            Err(failure) => Err(failure.into()),
+            Err(failure) => not_settled(position, failure),
         }
     }
 
@@ -276,6 +276,15 @@ impl Lane<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// A lease that was lost is told, and is no reason to end.
+fn not_settled(position: u64, failure: SettleFailure) -> Result<Outcome, Failure> {
+    if failure != SettleFailure::LeaseLost {
+        return Err(failure.into());
+    }
+    note(&format!("position {position}: its lease was lost while the command ran, it is delivered again"));
+    Ok(Outcome::LeaseLost)
 }
 
 /// Starts the command for this message, in a process group of its own.

@@ -10,6 +10,7 @@ mod export;
 mod group;
 mod import;
 mod info;
+mod journal;
 mod ls;
 mod peek;
 mod publish;
@@ -20,7 +21,7 @@ mod verify;
 
 use std::path::PathBuf;
 
-use ringway::{Queue, Store};
+use ringway::{Queue, Store, StoreError};
 
 use crate::args::{Cli, Command};
 use crate::exit::Failure;
@@ -62,6 +63,14 @@ impl Context {
     }
 }
 
+/// Refuses a store without a journal, before anything is done.
+fn check_durable(store: &Store) -> Result<(), Failure> {
+    match store.journal()? {
+        Some(_) => Ok(()),
+        None => Err(StoreError::Volatile { path: store.path().to_path_buf() }.into()),
+    }
+}
+
 /// Does what was asked.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let context = Context { chosen: cli.store, json: cli.json };
@@ -80,7 +89,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::run(&context, &args),
         Command::Group(command) => group::run(&context, &command),
         Command::Dead(command) => dead::run(&context, &command),
-        Command::Repair => repair::run(&context),
+        Command::Repair(args) if args.journal => journal::repair(&context, &args),
+        Command::Repair(_) => repair::run(&context),
+        Command::Journal(command) => journal::run(&context, &command),
         Command::Verify { queue } => verify::run(&context, queue.as_deref()),
         Command::Bench(args) => bench::run(&context, &args),
         Command::DemoWorker(args) => demo::worker(&context, &args),

@@ -12,7 +12,7 @@ use ringway::{Message, OnFull, Payload, Producer, PublishError, PublishFailure, 
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use super::Context;
+use super::{Context, check_durable};
 use crate::args::PublishArgs;
 use crate::exit::{Code, Failure};
 use crate::output;
@@ -24,6 +24,9 @@ pub(super) struct Published {
     pub(super) published: u64,
     first_position: Option<u64>,
     last_position: Option<u64>,
+    /// Whether all of them are known to be durable, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed: Option<bool>,
 }
 
 impl Published {
@@ -35,7 +38,11 @@ impl Published {
 }
 
 pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
-    let queue = context.queue(&args.queue)?;
+    let store = context.store()?;
+    let queue = store.queue(&args.queue)?;
+    if args.confirm {
+        check_durable(&store)?;
+    }
     let mut builder = queue.producer();
     if let Some(timeout) = args.timeout {
         builder = builder.on_full(OnFull::Block(timeout));
@@ -48,6 +55,7 @@ pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
         None => publisher.publish_whole(io::stdin().lock()),
     };
     publisher.progress.finish_and_clear();
+    let outcome = outcome.and_then(|()| publisher.confirm(args.confirm));
     let published = publisher.published;
     if let Err(failure) = outcome {
         if context.json {
@@ -55,7 +63,7 @@ pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
             let _ = output::json(&published);
         }
         let count = group_digits(published.published);
-        return Err(if lines {
+        return Err(if lines && published.confirmed.is_none() {
             failure.and(format!("{count} before it were published, none after"))
         } else {
             failure
@@ -65,6 +73,14 @@ pub(super) fn run(context: &Context, args: PublishArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn tell(published: &Published) -> String {
+    let mut text = tell_positions(published);
+    if published.confirmed == Some(true) {
+        text.push_str(", confirmed");
+    }
+    text
+}
+
+fn tell_positions(published: &Published) -> String {
     match (published.published, published.first_position, published.last_position) {
         (1, Some(position), _) => format!("published 1 message at position {position}"),
         (count, Some(first), Some(last)) => {
@@ -132,6 +148,16 @@ impl Publisher {
             published: Published::default(),
             progress: ProgressBar::hidden(),
         }
+    }
+
+    /// Waits until all is durable, if that was asked for.
+    fn confirm(&mut self, asked: bool) -> Result<(), Failure> {
+        if asked {
+            self.published.confirmed = Some(false);
+            self.producer.flush()?;
+            self.published.confirmed = Some(true);
+        }
+        Ok(())
     }
 
     fn publish_whole(&mut self, mut input: impl Read) -> Result<(), Failure> {

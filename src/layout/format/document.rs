@@ -38,7 +38,7 @@ fn number(cell: &str) -> u64 {
 
 /// A table of fields: name, offset and size of each; what is unused is in none. `size`: of the whole.
 #[track_caller]
-pub(super) fn check_fields(heading: &str, size: Option<usize>, expected: &[(&str, usize, usize)]) {
+pub(crate) fn check_fields(heading: &str, size: Option<usize>, expected: &[(&str, usize, usize)]) {
     let mut end = 0;
     let mut found = Vec::new();
     let full = size.map_or(heading.to_owned(), |size| format!("{heading} ({size} bytes)"));
@@ -86,7 +86,7 @@ pub(super) fn check_bits(heading: &str, expected: &[(&str, &dyn Fn(u64) -> u64)]
 
 /// A table of numbers and their names.
 #[track_caller]
-pub(super) fn check_values(heading: &str, expected: &[(u64, &str)]) {
+pub(crate) fn check_values(heading: &str, expected: &[(u64, &str)]) {
     let rows = rows(heading, &["Value", "Name", "What"]);
     let found: Vec<_> = rows.iter().map(|row| (number(row[0]), row[1])).collect();
     assert_eq!(found, expected, "{heading}");
@@ -94,8 +94,8 @@ pub(super) fn check_values(heading: &str, expected: &[(u64, &str)]) {
 
 /// The two geometries of the tables of areas.
 const GEOMETRIES: [Geometry; 2] = [
-    Geometry { capacity: 16_384, slot_size: 128, max_message: 1 << 20, max_groups: 8 },
-    Geometry { capacity: 1024, slot_size: 64, max_message: 48, max_groups: 1 },
+    Geometry { capacity: 16_384, slot_size: 128, max_message: 1 << 20, max_groups: 8, durable: false },
+    Geometry { capacity: 1024, slot_size: 64, max_message: 48, max_groups: 2, durable: true },
 ];
 
 /// A table of areas: name, offset and size of each, in both geometries.

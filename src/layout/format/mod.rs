@@ -1,13 +1,14 @@
 //! Holds docs/FORMAT.md against the code: each table with an expected one that is computed from the code, row
 //! by row. A row that is missing on either side, a table nobody expects, and an expected one that is not
-//! there all fail.
+//! there all fail. The tables of the journal are with its code, in `journal::format`.
 
-mod document;
+pub(crate) mod document;
 
 use std::mem::{offset_of, size_of};
 
 use self::document::{check_areas, check_bits, check_fields, check_values, tables};
-use super::control::{self, ControlWords, Entry};
+
+use super::control::{self, ControlWords, Entry, JournalWords, TailWords};
 use super::header::{Header, QUEUE_MAGIC, at};
 use super::queue::{self, Attachment, Geometry, GroupWords, NOTES, Note, QueueWords, SLOT_HEADER, group};
 use super::{ATTACHMENTS, FORMAT_VERSION, GROUPS_MAX, NAME_MAX, PAGE, PARTICIPANTS};
@@ -29,7 +30,7 @@ fn size_of_field<T, F>(_: fn(&T) -> &F) -> usize {
 }
 
 /// The headings with tables, sorted.
-const HEADINGS: [&str; 29] = [
+const HEADINGS: [&str; 37] = [
     "Areas of a ledger",
     "Areas of the control file (270336 bytes)",
     "Areas of the queue file",
@@ -41,24 +42,32 @@ const HEADINGS: [&str; 29] = [
     "Bits of a seq word",
     "Bits of an extent word",
     "Bits of who",
+    "COMMIT (64 bytes)",
     "Constants",
+    "Constants of the journal",
     "Directory",
     "Field of a header block",
     "Group words (1024 bytes)",
     "Header (128 bytes)",
+    "Journal words (320 bytes)",
     "Kinds of record",
     "Kinds of seq",
     "Locks",
+    "Names in a journal's directory",
     "Participant entry (256 bytes)",
     "Queue words (512 bytes)",
     "Reasons for death",
     "Record of a producer or consumer (64 bytes)",
+    "Record of the journal",
     "Rejection note (256 bytes)",
+    "Segment header (64 bytes)",
     "Slot",
     "States of a group",
     "States of a lease",
     "Store words (128 bytes)",
     "Tags of fields",
+    "Tail of the journal (40 bytes)",
+    "Where a journal ends",
 ];
 
 #[test]
@@ -173,11 +182,25 @@ fn the_control_file_is_as_documented() {
         Some(len),
         &[
             ("header", header, words - header),
-            ("words", words, table - words),
+            ("words", words, size_of::<ControlWords>()),
+            ("journal words", control::JOURNAL_AT as usize, size_of::<JournalWords>()),
+            ("durable path", control::DURABLE_PATH_AT as usize, control::DURABLE_PATH_MAX),
             ("participants", table, PARTICIPANTS * size_of::<Entry>()),
         ],
     );
     check_fields("Store words", Some(size_of::<ControlWords>()), &fields!(ControlWords: taken));
+    check_fields(
+        "Journal words",
+        Some(size_of::<JournalWords>()),
+        &fields!(JournalWords: level, sync_messages, sync_ms, segment_len, early, current, led_by, tails, low,
+            synced_ms, sync_ns, batches, messages, message_bytes, written_bytes, failed, queues, written_bell,
+            written_wanted, work_bell),
+    );
+    check_fields(
+        "Tail of the journal",
+        Some(size_of::<TailWords>()),
+        &fields!(TailWords: segment, offset, lsn, synced, chain),
+    );
     check_fields(
         "Participant entry",
         Some(size_of::<Entry>()),
@@ -197,8 +220,8 @@ fn the_words_of_queues_and_groups_are_as_documented() {
     check_fields(
         "Queue words",
         Some(size_of::<QueueWords>()),
-        &fields!(QueueWords: tail, active, sleepers, producer_role, removed, extents_used,
-            space_wanted, space_bell, swept_ms),
+        &fields!(QueueWords: tail, active, sleepers, producer_role, removed, careful,
+            groups_changed, space_wanted, space_bell, swept_ms),
     );
     check_fields(
         "Group words",
@@ -384,6 +407,7 @@ fn the_areas_of_a_queue_file_are_as_documented() {
             ("claim words", plan.claims, slots(geometry) * 8),
             ("extent words", plan.extent_words, slots(geometry) * 8),
             ("ledgers", plan.ledgers, groups(geometry) * plan.ledger_size),
+            ("segment words", plan.segments, if geometry.durable { slots(geometry) * 8 } else { 0 }),
             ("slots", plan.slots, slots(geometry) * u64::from(geometry.slot_size)),
             ("extents", plan.extents, extents),
             ("end", plan.file_len, 0),

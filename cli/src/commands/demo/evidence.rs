@@ -22,6 +22,8 @@ pub(super) enum Event {
     Ready,
     /// The order service's publish was accepted.
     Placed,
+    /// It is known to be on the disk.
+    Confirmed,
     /// A worker's handler was given an order.
     Received,
     /// It waits in the handler for what comes.
@@ -89,7 +91,9 @@ pub(super) struct Hold {
 /// What is known of an order.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
-    pub(super) placed: bool,
+    /// How often: again if it was not confirmed when the power went.
+    pub(super) placed: u64,
+    pub(super) confirmed: bool,
     /// Who received it, and when.
     pub(super) received: Vec<(usize, u64)>,
     pub(super) finished: u64,
@@ -97,12 +101,13 @@ pub(super) struct Trace {
     pub(super) refused: u64,
 }
 
-/// All logs, as far as they were read. Log 0 is the order service's, the others are the workers'.
+/// All logs, as far as they were read, by the numbers of their parts.
 #[derive(Debug)]
 pub(super) struct Evidence {
     tails: Vec<Tail>,
     pub(super) ready: usize,
     pub(super) placed: u64,
+    pub(super) confirmed: u64,
     /// Orders whose ack was accepted.
     pub(super) delivered: u64,
     /// Who said last that it holds an order; the director takes it.
@@ -113,21 +118,24 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Opens the logs, which must be there.
-    pub(super) fn open<'p>(logs: impl Iterator<Item = &'p Path>) -> Result<Evidence, Failure> {
-        let open = |path: &Path| {
-            let file = File::open(path).map_err(|e| Failure::io("reading a log of the demo", &e))?;
-            Ok(Tail { file, unfinished: Vec::new() })
-        };
-        Ok(Evidence {
-            tails: logs.map(open).collect::<Result<_, Failure>>()?,
+    pub(super) fn new() -> Evidence {
+        Evidence {
+            tails: Vec::new(),
             ready: 0,
             placed: 0,
+            confirmed: 0,
             delivered: 0,
             holding: None,
             orders: HashMap::new(),
             records: 0,
-        })
+        }
+    }
+
+    /// Opens the log of the next part, which must be there.
+    pub(super) fn add(&mut self, log: &Path) -> Result<(), Failure> {
+        let file = File::open(log).map_err(|e| Failure::io("reading a log of the demo", &e))?;
+        self.tails.push(Tail { file, unfinished: Vec::new() });
+        Ok(())
     }
 
     /// Reads what was written since.
@@ -158,8 +166,12 @@ impl Evidence {
         match record.event {
             Event::Ready => {}
             Event::Placed => {
-                self.placed += 1;
-                trace.placed = true;
+                self.placed += u64::from(trace.placed == 0);
+                trace.placed += 1;
+            }
+            Event::Confirmed => {
+                self.confirmed += u64::from(!trace.confirmed);
+                trace.confirmed = true;
             }
             Event::Received => trace.received.push((part, record.at)),
             Event::Holding => self.holding = Some(Hold { part, order: record.order, at: record.at }),
@@ -189,7 +201,8 @@ mod tests {
         let path = dir.path().join("log");
         File::create(&path).unwrap();
         let mut log = Log::open(&path).unwrap();
-        let mut evidence = Evidence::open([path.as_path()].into_iter()).unwrap();
+        let mut evidence = Evidence::new();
+        evidence.add(&path).unwrap();
         log.write(Event::Received, "a\n\"1\"").unwrap();
         log.file.write_all(br#"{"at":7,"event":"ack"#).unwrap();
         evidence.read().unwrap();
@@ -198,6 +211,6 @@ mod tests {
         evidence.read().unwrap();
         assert_eq!((evidence.records, evidence.delivered), (2, 1));
         let trace = &evidence.orders["a\n\"1\""];
-        assert_eq!((trace.received.len(), trace.acked, trace.placed), (1, 1, false));
+        assert_eq!((trace.received.len(), trace.acked, trace.placed), (1, 1, 0));
     }
 }

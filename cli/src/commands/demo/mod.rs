@@ -6,12 +6,16 @@
 //! happened: each part writes what it sees, with the time, to a log of its own before it goes on
 //! ([`evidence`]), and the director judges by these logs alone.
 
+mod company;
+mod cut;
 mod evidence;
 mod orders;
 mod part;
 mod report;
 mod scenes;
 mod stage;
+
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -31,6 +35,9 @@ pub(super) fn run(context: &Context, args: &DemoArgs) -> Result<(), Failure> {
         None => orders::make(args.orders),
     };
     let stop = Stop::listen()?;
+    if let Some(place) = &args.durable {
+        return run_durable(context, args, place.as_deref(), &orders, &stop);
+    }
     let stage = Stage::set(context.chosen.as_deref(), &orders)?;
     let mut narrator = Narrator::new(context.json, orders.len() as u64);
     let outcome = scenes::play(&stage, orders.len(), args.workers as usize, &stop, &mut narrator);
@@ -44,6 +51,32 @@ pub(super) fn run(context: &Context, args: &DemoArgs) -> Result<(), Failure> {
         output::text(&report.table())?
     }
     verdict(&report)
+}
+
+fn run_durable(
+    context: &Context,
+    args: &DemoArgs,
+    place: Option<&Path>,
+    orders: &[String],
+    stop: &Stop,
+) -> Result<(), Failure> {
+    if context.chosen.is_some() {
+        let text =
+            "--store is not for --durable, whose rings are taken away: name a directory behind --durable";
+        return Err(Failure::new(Code::Usage, text));
+    }
+    let stage = Stage::set_durable(place, orders)?;
+    let narrator = Narrator::new(context.json, orders.len() as u64);
+    let outcome = cut::play(&stage, orders, args.workers as usize, stop, &narrator);
+    narrator.bar.finish_and_clear();
+    let report = outcome?;
+    drop(stage);
+    if context.json {
+        output::json(&report)?
+    } else {
+        output::text(&report.table())?
+    }
+    report.verdict()
 }
 
 fn verdict(report: &Report) -> Result<(), Failure> {

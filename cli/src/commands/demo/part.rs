@@ -9,7 +9,7 @@ use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringway::{Consumer, Delivery, Message, OnFull, Queue, SettleFailure};
+use ringway::{Consumer, Delivery, Message, OnFull, Producer, Queue, SettleFailure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
@@ -28,6 +28,9 @@ pub(super) const HOLD_SHORT: &str = "hold-short";
 /// How long the paused worker keeps its order.
 pub(super) const SHORT_LEASE: Duration = Duration::from_millis(400);
 
+/// Orders that are confirmed together.
+const TOGETHER: usize = 8;
+
 /// How long a worker waits for orders before it looks whether it is still wanted.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -41,7 +44,7 @@ pub(in crate::commands) fn service(context: &Context, args: &DemoPartArgs) -> Re
     let queue = context.queue(&args.queue)?;
     let patience = Duration::from_secs(60);
     let producer = queue.producer().on_full(OnFull::Block(patience)).build()?;
-    let mut log = Log::open(&log_path(&args.dir, 0))?;
+    let mut log = Log::open(&log_path(&args.dir, args.number))?;
     let text =
         std::fs::read_to_string(args.dir.join(ORDERS)).map_err(|e| Failure::io("reading orders", &e))?;
     let mut waiting = text.lines();
@@ -51,18 +54,33 @@ pub(in crate::commands) fn service(context: &Context, args: &DemoPartArgs) -> Re
         let upto: usize = told
             .parse()
             .map_err(|_| Failure::new(Code::Usage, format!("{told:?} is not the number of an order")))?;
-        for order in waiting.by_ref().take(upto.saturating_sub(placed)) {
-            let id = orders::id_of(order.as_bytes()).map_err(|what| Failure::new(Code::Failed, what))?;
-            let message = Message::new(order)
-                .with_type("order.placed")
-                .with_content_type("application/json")
-                .with_correlation_id(&id);
-            producer.publish(message).map_err(|error| Failure::from(error.failure).about(&id))?;
-            log.write(Event::Placed, &id)?;
-            placed += 1;
+        let told: Vec<&str> = waiting.by_ref().take(upto.saturating_sub(placed)).collect();
+        placed += told.len();
+        for together in told.chunks(if args.confirm { TOGETHER } else { 1 }) {
+            let mut ids = Vec::with_capacity(together.len());
+            for order in together {
+                let id = place(&producer, order)?;
+                log.write(Event::Placed, &id)?;
+                ids.push(id);
+            }
+            if args.confirm {
+                producer.flush()?;
+                ids.iter().try_for_each(|id| log.write(Event::Confirmed, id))?;
+            }
         }
     }
     Ok(())
+}
+
+/// Publishes an order; its id.
+fn place(producer: &Producer, order: &str) -> Result<String, Failure> {
+    let id = orders::id_of(order.as_bytes()).map_err(|what| Failure::new(Code::Failed, what))?;
+    let message = Message::new(order)
+        .with_type("order.placed")
+        .with_content_type("application/json")
+        .with_correlation_id(&id);
+    producer.publish(message).map_err(|error| Failure::from(error.failure).about(&id))?;
+    Ok(id)
 }
 
 /// A restaurant worker: receives, cooks, acks, until its stdin is closed.

@@ -34,14 +34,14 @@ impl Report {
         };
         Report {
             placed: evidence.placed,
-            delivered: count(|trace| trace.placed && trace.acked > 0),
+            delivered: count(|trace| trace.placed > 0 && trace.acked > 0),
             redelivered: count(|trace| trace.received.len() > 1),
             duplicates: count(|trace| trace.finished > 1),
             stale_acks_refused: evidence.orders.values().map(|trace| trace.refused).sum(),
-            lost: count(|trace| trace.placed && trace.acked == 0),
+            lost: count(|trace| trace.placed > 0 && trace.acked == 0),
             redelivery_ms: redelivery_ms.map(|ms| (ms * 1e3).round() / 1e3),
             acked_twice: count(|trace| trace.acked > 1),
-            phantoms: count(|trace| !trace.placed),
+            phantoms: count(|trace| trace.placed == 0),
         }
     }
 
@@ -55,14 +55,19 @@ impl Report {
             ("stale acks refused", self.stale_acks_refused, ""),
             ("lost", self.lost, ""),
         ];
-        let mut text = String::from("\n");
-        for (what, count, remark) in rows {
-            let line = format!("{what:<32}{:>9}  {remark}", group_digits(count));
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        text
+        lines(&rows)
     }
+}
+
+/// Counts with what they count, and a remark.
+pub(super) fn lines(rows: &[(&str, u64, &str)]) -> String {
+    let mut text = String::from("\n");
+    for (what, count, remark) in rows {
+        let line = format!("{what:<32}{:>9}  {remark}", group_digits(*count));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -79,7 +84,8 @@ mod tests {
         for (event, order) in events {
             log.write(*event, order).unwrap();
         }
-        let mut evidence = Evidence::open([path.as_path()].into_iter()).unwrap();
+        let mut evidence = Evidence::new();
+        evidence.add(&path).unwrap();
         evidence.read().unwrap();
         Report::new(&evidence, None)
     }
